@@ -21,6 +21,8 @@ import psutil
 import pytest
 
 from fakes import make_run
+from harness.cli import ui
+from harness.errors import HarnessError
 from harness.runs.folders import RunFolder
 from harness.runs.record import Point, Result
 from harness.study.load import load_study
@@ -158,3 +160,18 @@ def test_only_this_machine_is_answered_and_nothing_is_left(
     assert server.wait(60) == 143
     assert psutil.wait_procs(family, timeout=10)[1] == []
     assert status("127.0.0.1", port) == 0
+
+
+def test_a_server_that_ends_by_itself_is_told_with_its_last_words(
+    tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after it has answered; its exit code is not that of the call, where 3 would mean failed runs."""
+    (tmp_path / "study.yaml").write_text("study: emoji\n")
+    start = subprocess.Popen
+    dies = ["sh", "-c", "echo it broke >&2; exit 3"]
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(ui.subprocess, "Popen", lambda command, **named: start(dies, **named))
+    monkeypatch.setattr(ui, "_wait_for", lambda *_: None)
+    monkeypatch.setattr(ui, "runs_page", lambda *_: "the page")
+    with pytest.raises(HarnessError, match=r"MLflow's server ended with code 3\n  it broke\n"):
+        ui.serve_mlflow(load_study(tmp_path / "study.yaml"), port, False)

@@ -35,11 +35,11 @@ GRACE_S = 5.0
 """Seconds that the server has to stop by itself."""
 _ASK_S, _SLOW_S = 0.2, 10.0
 _LAST_LINES = 5
-"""Of what a server printed that did not start."""
+"""Of what a server printed that ended by itself."""
 
 
 def serve_mlflow(study: Study, port: int, open_browser: bool) -> int:
-    """Serve MLflow's user interface to this machine until it is stopped; its exit code. Raises HarnessError."""
+    """Serve MLflow's user interface to this machine until it is stopped. Raises HarnessError."""
     uri = tracking_uri(study)
     set_environment()
     if is_server(uri):
@@ -70,7 +70,8 @@ def serve_mlflow(study: Study, port: int, open_browser: bool) -> int:
             _wait_for(address, process, log)
             _show(runs_page(address, study), open_browser)
             note("Ctrl-C ends it")
-            return process.wait()
+            process.wait()
+            raise _ended(process, log)
         finally:
             _stop(process)
 
@@ -112,10 +113,15 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: IO[bytes]) ->
             note("MLflow's server is starting")
             told = True
         time.sleep(_ASK_S)
+    raise _ended(process, log)
+
+
+def _ended(process: subprocess.Popen[bytes], log: IO[bytes]) -> HarnessError:
+    """The server ended without being asked to."""
     log.seek(0)
     lines = log.read().decode(errors="replace").strip().splitlines()[-_LAST_LINES:]
     why = "\n  ".join([f"MLflow's server ended with code {process.returncode}", *lines])
-    raise HarnessError(f"{why}\nharness ui -v shows all that it says")
+    return HarnessError(f"{why}\nharness ui -v shows all that it says")
 
 
 def _show(page: str, open_browser: bool) -> None:

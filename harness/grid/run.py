@@ -94,7 +94,7 @@ def run_grid(
         return GridResult(code)
     plan, runs = call.plan, call.runs
     outcome = compare(plan, call.snapshot)
-    if not call.has_trained:
+    if not (call.has_trained or retrain):
         note(f"nothing to do: every run of {study.name} has a result")
     if words := looks.in_words(plan.study, plan.runs):
         note(words)

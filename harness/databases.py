@@ -181,7 +181,7 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
      "check that its folder exists and can be written"),
     (r"database or disk is full|No space left", "the disk of the database is full", "make room"),
 )  # fmt: skip
-"""(what the text of an error matches, what it means, what to do); the first match counts, whose groups both may name."""
+"""(what the text of an error matches, what it means, what to do, which may name groups); the first match counts."""
 OF_DATABASES = tuple(row for row in _MEANINGS if not re.search("MLflow|MLFLOW|atabricks", f"{row[1]} {row[2]}"))
 """Those that do not speak of MLflow, for other users of a database."""
 _OLD_SCHEMA = re.compile(r"out-of-date database schema \(found version (\w+), but expected (\w+)\)")

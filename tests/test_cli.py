@@ -265,8 +265,9 @@ def test_sample_takes_a_folder_or_a_run_of_the_study(
     RunFolder(study.root / run.id).create(run)
     drawn: list[Any] = []
 
-    def draw(run: Path, prompts: list[str], out: Path, seed: int, scale: int) -> None:
+    def draw(run: Path, prompts: list[str], out: Path, seed: int, scale: int) -> str:
         drawn.append((run.resolve(), prompts, out.name, seed, scale))
+        return "images of 2 x 2 px"
 
     monkeypatch.setitem(sys.modules, "harness.training.samples", types.SimpleNamespace(sample=draw))
     for word in ("full/1", run.id, str(study.root / run.id)):

@@ -298,7 +298,7 @@ def test_no_code_refuses_it_in_python_too(place: Path) -> None:
 
 def test_no_code_refuses_to_draw_from_a_run_that_carries_code(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Path] = []
-    monkeypatch.setattr("harness.training.samples.sample", lambda folder, *_, **__: drawn.append(folder))
+    monkeypatch.setattr("harness.training.samples.sample", lambda folder, *_, **__: drawn.append(folder) or "drawn")
     plan = make_plan(load())
     for run in plan.runs:
         RunFolder(plan.study.root / run.id).create(run)

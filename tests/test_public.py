@@ -156,7 +156,7 @@ import os
 from harness.processes import run_in_processes
 from harness.scheduler.forkserver import run_apart
 print("begun", flush=True)
-print(run_apart(abs, -3), *sorted(run_in_processes(abs, [-1, -2], 2)))
+print(run_apart(abs, -3), *sorted(run_in_processes(abs, [-1, -2], 2, 'counts')))
 """)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, program]

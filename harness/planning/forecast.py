@@ -210,9 +210,11 @@ def _finished(plan: Plan, snapshot: Snapshot, found: Iterable[Reason]) -> tuple[
     """Runs with the study's settings, and others in its folder: those of its other designs count as its own, as only
     the toggles differ.
     """
-    own = [reason.run for reason in found if reason.why == "done"]
+    done = [reason.run.id for reason in found if reason.why == "done"][:MOST]
+    planned = [one for run_id in done if (one := snapshot.finished(run_id))]
+    alike: list[Run] = []
     others: list[Run] = []
-    if len(own) < MOST:
+    if len(planned) < MOST:
 
         @cache  # asked once for the runs of a cell
         def has_settings(toggles: tuple[str, ...], settings: Settings) -> bool:
@@ -223,8 +225,9 @@ def _finished(plan: Plan, snapshot: Snapshot, found: Iterable[Reason]) -> tuple[
                 return False
 
         for run in snapshot.other_runs[:MOST]:
-            (own if has_settings(run.toggles, run.settings) else others).append(run)
-    return finished(plan.study.root, own), finished(plan.study.root, others)
+            (alike if has_settings(run.toggles, run.settings) else others).append(run)
+    root = plan.study.root
+    return [*planned, *finished(root, alike)][:MOST], finished(root, others)
 
 
 def _pace_here(plan: Plan, slots: Sequence[Slot], done: Finished, rest: Finished) -> Pace | None:

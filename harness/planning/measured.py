@@ -7,7 +7,7 @@ import heapq
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -16,14 +16,12 @@ import numpy as np
 
 from harness.analysis.sample import Sample
 from harness.errors import RecordError
-from harness.files import read_bytes
 from harness.frozen_networks import encoders_read
 from harness.metrics.cards import kernel_first
 from harness.metrics.definitions import Metric, metrics_of
-from harness.runs.folders import MOVE, RunFolder
+from harness.runs.folders import RunFolder
 from harness.runs.identity import decisive
 from harness.runs.record import Result, Run
-from harness.runs.snapshot import RunTexts
 from harness.settings import Settings
 
 MOST = 400
@@ -106,17 +104,14 @@ def of_pace(settings: Settings) -> dict[str, Any]:
 
 
 def finished(root: Path, runs: Iterable[Run]) -> list[tuple[Run, Result]]:
-    """The first `MOST` of these runs that have a result, with it and with where they were trained."""
+    """The first `MOST` of these runs that have a result, with it."""
     found: list[tuple[Run, Result]] = []
-    texts = RunTexts()
     for run in runs:
         if len(found) == MOST:
             break
         with contextlib.suppress(RecordError):  # `status` and the report tell of a damaged one
             if result := RunFolder(root / run.id).result():
-                path = root / run.id / "run.json"
-                written = texts.parse(read_bytes(path, MOVE) or b"", str(path))
-                found.append((replace(run, machines=written.machines), result))
+                found.append((run, result))
     return found
 
 

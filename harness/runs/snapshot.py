@@ -21,7 +21,7 @@ from harness.processes import no_collection
 from harness.runs.folders import MOVE, RunFolder, damaged, parse_run, read_status, refuse_other
 from harness.runs.lease import live_status
 from harness.runs.machine import Machine
-from harness.runs.record import STRICT, Amount, Count, Run, RunRecord, Status
+from harness.runs.record import STRICT, Amount, Count, Result, Run, RunRecord, Status
 
 
 class Snapshot:
@@ -43,6 +43,11 @@ class Snapshot:
         whose files cannot be used has failed; only its points are not read for that.
         """
         return self._folders[run_id].current
+
+    def finished(self, run_id: str) -> tuple[Run, Result] | None:
+        """The run, with where it was trained, and its result; None where there is none that can be used."""
+        found = self._folders[run_id].without_points
+        return (found.run, found.result) if isinstance(found, RunRecord) and found.result else None
 
     @cached_property
     def statuses(self) -> dict[str, Status]:
@@ -99,8 +104,8 @@ class _Folder:
     @cached_property
     def current(self) -> Status:
         status = live_status(Path(self._path), self.status)
-        if status.state == "done" and isinstance(self._without_points, RecordError):
-            return damaged(self._without_points)
+        if status.state == "done" and isinstance(self.without_points, RecordError):
+            return damaged(self.without_points)
         return status
 
     @cached_property
@@ -118,7 +123,7 @@ class _Folder:
     @cached_property
     def checked(self) -> RunRecord | RecordError | None:
         """All that the folder holds; None before the run has begun."""
-        found = self._without_points
+        found = self.without_points
         if not isinstance(found, RunRecord):
             return found
         try:
@@ -128,7 +133,7 @@ class _Folder:
             return error
 
     @cached_property
-    def _without_points(self) -> RunRecord | RecordError | None:
+    def without_points(self) -> RunRecord | RecordError | None:
         """As `checked`, at a tenth of the time; `plan` and `status` ask it of every finished run."""
         written, status = self.written, self._status
         if written is None and self.status.state == "done":

@@ -92,11 +92,11 @@ def _parsed(url: str, source: str) -> URL:
 
 
 def quiet_libraries() -> None:
-    """Of what happens on the way to a database or a server, only what is raised is shown, and that by us."""
+    """Libraries print nothing of their own about databases and servers: what goes wrong is raised, and told by us."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-    # A connection that is lost when it is given back has a traceback written, though nothing fails: the next use opens
-    # another one, and raises when there is no server.
+    # When a server is lost as a connection is given back, SQLAlchemy writes a traceback though nothing fails: the next
+    # use opens another connection, and raises if there is no server.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 

@@ -92,7 +92,7 @@ MISTAKES |= {
     "a count that no checkpoint holds": (
         'N = 0\n@term("generator")\ndef mine(step):\n    global N\n    N += 1\n    return N * step.logit("x").mean()',
         (
-            "mine.py: N is other after each step",
+            "mine.py: N changes in every step",
             "a run that is stopped would go on otherwise",
             "buffers",
             "mine (mine.py:",

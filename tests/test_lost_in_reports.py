@@ -49,7 +49,7 @@ MISHAPS = {
     "the baseline is pending": (lost("origin", "pending"), "origin has no result: 3 of 3 runs pending"),
     "all on failed": (lost("full"), "full has no result: 3 of 3 runs failed"),
     "seeds of their own": (own_seeds, "all comparisons are unpaired (Welch's t)"),
-    "a metric is missing": (without_a_metric, "No number of finished runs: origin seed 0"),
+    "a metric is missing": (without_a_metric, "Finished runs without a number: origin seed 0"),
     "seeds without effect": (unused_seeds, "the seed seems to be unused"),
 }
 

@@ -52,7 +52,7 @@ class Asked:
 
 
 def carry(table: pd.DataFrame, analysis: Analysis, margins: Mapping[str, float]) -> pd.DataFrame:
-    """The table of a study's runs, with which goes by what it was analysed."""
+    """The table of a study's runs, which from here on carries what the study asks of the comparison."""
     rule = analysis.rule
     asked = Asked(
         baseline=analysis.baseline,
@@ -67,5 +67,5 @@ def carry(table: pd.DataFrame, analysis: Analysis, margins: Mapping[str, float])
 
 
 def asked_of(table: pd.DataFrame) -> Asked:
-    """What the table carries, which a merge loses."""
+    """What the table carries; a merge loses it."""
     return Asked(**table.attrs.get(_PLACE, {}))

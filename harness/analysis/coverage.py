@@ -85,7 +85,7 @@ class Coverage:
             if state == "done" and is_missing and place in self.present
         ]
         if found:
-            yield f"No number of finished runs: {shortened(found, 4)}."
+            yield f"Finished runs without a number: {shortened(found, 4)}."
 
     def is_diagnostic(self, places: Collection[int]) -> bool:
         """Whether the metric, of the baseline or of one of these cells, is of a network that also guided training."""

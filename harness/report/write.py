@@ -160,7 +160,7 @@ def write_document(document: Document, folder: Path) -> None:
 
 
 def _named_in(folder: Path) -> set[str]:
-    """The tables and figures of the report in `folder`, without their suffixes; files of the user's own are none."""
+    """The tables and figures of the report in `folder`, without suffixes; a user's own files are not among them."""
     there = (path for path in (folder / "report.md", folder / "tables.tex") if path.is_file())
     texts = (path.read_text(encoding="utf-8", errors="replace") for path in there)
     return {name for text in texts for name in re.findall(r"((?:tables|figures)/[\w-]+)\.(?:tex|svg|png)", text)}

@@ -72,7 +72,7 @@ def _refuse_other(whole: _Second, resumed: _Second, named: str) -> None:
     problem = "a run that is stopped would go on otherwise than one that is not"
     fix = "register what lasts from step to step as buffers, and draw from rng or step.rng() alone"
     if moved := kept.moved(whole.before, whole.after, resumed.after, alike):
-        raise IdeaError(f"{moved[0]} is other after each step, and no checkpoint holds it: {problem}; {fix}; {named}")
+        raise IdeaError(f"{moved[0]} changes in every step, and no checkpoint holds it: {problem}; {fix}; {named}")
     again = resumed.values
     if other := [name for name, value in whole.values.items() if name not in again or not is_same(value, again[name])]:
         place = min(other, key=lambda name: name.endswith("/total"))  # which has the others in it

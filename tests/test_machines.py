@@ -45,6 +45,7 @@ def trained(records: Sequence[RunRecord], *machines: Machine) -> list[RunRecord]
 
 def test_this_process_notes_what_it_has() -> None:
     here = hardware("cpu", 2)
+    assert here.threads == torch.get_num_threads()
     assert here.host == socket.gethostname() and here.versions["torch"] == torch.__version__
     assert here.versions["python"] == platform.python_version() and "numpy" in here.versions
     cpu_info = Path("/proc/cpuinfo")
@@ -92,6 +93,13 @@ def test_a_report_tells_what_differs_and_nothing_where_only_names_do(tmp_path: P
     assert f"{name} on NVIDIA A100, then NVIDIA H100." in line
     (line,) = told(A, NEWER)
     assert line == f"Not all training was done by the same torch: {count - 1} by 2.11.0; {name} by 2.12.0."
+    one, two = (replace(A, device="Xeon", kind="cpu", threads=count) for count in (1, 2))
+    assert told(one) == told(replace(one, threads=0)) == [] and "threads" not in told(one, A)[0]
+    (line,) = told(one, two)
+    begin = f"Not all runs had the same number of processor threads: {count - 1} with 1; {name} with 2. Sums differ"
+    assert line.startswith(begin)
+    (line,) = told(one, one, two)
+    assert f"; {name} with 1, then 2. " in line, "a run that went on with another number"
     every = [replace(record.run, machines=(A, NEWER)) for record in records]
     assert list(map(plain, by_machine(every))) == [
         f"Not all training was done by the same torch: {count} by 2.11.0, then 2.12.0."

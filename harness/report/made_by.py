@@ -89,12 +89,20 @@ def by_machine(runs: Iterable[Run]) -> list[tuple[Span, ...]]:
         if len({each.kind for run in noted for each in run.machines if each.kind}) > 1:
             what += "; a GPU draws other random numbers than a processor, so runs of one seed are not paired here"
         lines.append(("Not all runs were trained on the same device: ", *_shares(devices, "on"), f"{what}."))
+    threads = _groups((run, _in_turn(_threads(run))) for run in noted if any(_threads(run)))
+    if len(threads) > 1 or ", then " in "".join(threads):
+        why = ". Sums differ in their last digits by it, and training in all that follows: runs of one seed are less alike"
+        lines.append(("Not all runs had the same number of processor threads: ", *_shares(threads, "with"), f"{why}."))
     packages = dict.fromkeys(name for run in noted for each in run.machines for name in each.versions)
     for package in packages:
         used = _groups((run, _in_turn(each.versions.get(package, "none") for each in run.machines)) for run in noted)
         if len(used) > 1 or ", then " in "".join(used):
             lines.append((f"Not all training was done by the same {package}: ", *_shares(used, "by"), "."))
     return lines
+
+
+def _threads(run: Run) -> list[str]:
+    return [str(each.threads) for each in run.machines if each.threads]
 
 
 def by_sharing(statuses: Iterable[Status]) -> str:

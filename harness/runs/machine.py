@@ -30,6 +30,8 @@ class Machine:
     """Of Python and of the packages that decide numbers."""
     kind: Kind | Literal[""] = ""
     """Of the device; earlier versions noted none."""
+    threads: int = 0
+    """Of the processor, by which the order of sums differs; 0 on a GPU, and where earlier versions noted none."""
 
 
 def this_machine(gpu: str, count: int) -> Machine:

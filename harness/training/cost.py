@@ -41,7 +41,8 @@ _HEADER = len('"":{"dtype":"F32","shape":,"data_offsets":[1000000,1000000]},')
 def hardware(device: str, count: int) -> Machine:
     """This machine, with the device that a run has here, `cpu` or `cuda`, so many of it."""
     here = this_machine(torch.cuda.get_device_name() if device == "cuda" else "", count)
-    return replace(here, versions={**here.versions, "torch": str(torch.__version__)})  # with what it was built for
+    threads = 0 if device == "cuda" else torch.get_num_threads()
+    return replace(here, versions={**here.versions, "torch": str(torch.__version__)}, threads=threads)  # with its build
 
 
 def gflops_per_step(trainer: Trainer) -> float:

@@ -75,7 +75,11 @@ def test_where_it_goes(case: str, end: str, tmp_path: Path) -> None:
 
 REFUSED = {
     "between braces": ("study: s\nprofiles: {a: {}}\n", "tuned-full: {loss: {tau: 0.31}, tuned: {full: {trials: 30"),
-    "braces around all": ("{study: s}\n", "tuned-full: {loss: {tau: 0.31}"),
+    "braces around all": ("{study: s}\n", "\nTo paste:\nprofiles: {tuned-full: {loss: {tau: 0.31}"),
+    "JSON with profiles": (
+        '{"study": "s", "profiles": {}}',
+        "its `profiles`\nTo paste:\ntuned-full: {loss: {tau: 0.31}",
+    ),
     "empty braces": ("study: s\nprofiles: {}\n", "profiles:\n  # written"),
     "an alias": ("study: s\nmargins: &m {}\nprofiles: *m\n", "profiles:\n  # written"),
     "line ends that count": (

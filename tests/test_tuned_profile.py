@@ -92,6 +92,43 @@ def test_overrides_that_say_what_is_studied_are_in_it_and_others_are_not(tmp_pat
     assert not any(word in text for word in ("secret", "word", "storage", " tune:\n", str(tmp_path)))
 
 
+OF_THE_USER = """\
+study: s
+toggles: [mix_logits, img_img_loss]
+margins: {fd: 5}
+levels: {train.batch: [16, 8]}
+tune: {constraints: {kid: 4}}
+design: {require: {mix_logits: [img_img_loss]}}
+train: {batch: 16, r1_gamma: 1.0}
+profiles:
+  a: {margins: {clip_score: 1}, train: {kimg: 2}}
+"""
+"""Mappings whose keys are the user's."""
+ADDED = (
+    *("margins.kid=2", "levels.train.r1_gamma=[1.0, 10.0]", "tune.constraints.recall=0.1"),
+    "design.require.img_img_loss=[mix_logits]",
+)
+INIT = "study: s\ndata: {resolution: 32}\ninit: 'embedded:origin-32'\nprofiles:\n  a:\n    init:\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "profile", "overrides"),
+    [
+        (OF_THE_USER, None, ADDED),
+        (OF_THE_USER, "a", ADDED),
+        (INIT, "a", ()),
+        (INIT.replace("init:\n", "init: 'embedded:origin-32'\n"), "a", ("init.generator=''",)),
+        ("study: s\ndata: {resolution: 32}\n", None, ("init=embedded:origin-32",)),
+    ],
+    ids=["added", "added under a profile", "no init in a profile", "short init in a profile", "short init set"],
+)
+def test_what_profile_and_overrides_lay_over_the_file_is_laid_as_a_run_does(
+    text: str, profile: str | None, overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    """`margins.kid=2` leaves the other margins alone, and a short `init` stands for each network."""
+    assert_written(written(tmp_path, text), profile, {"loss.tau": 0.31}, overrides)
+
+
 def test_ranges_given_to_the_search_come_along_so_that_the_weights_fit_them(tmp_path: Path) -> None:
     path = written(tmp_path, "study: s\ntune: {ranges: {loss.tau: [0.4, 0.6]}}\n")
     study = load_study(path, None, ["tune.ranges={loss.tau: [0.1, 2]}"])
@@ -213,6 +250,9 @@ def test_a_file_that_says_something_else_by_now_is_refused(tmp_path: Path) -> No
     with pytest.raises(SpecError, match=r"train\.kimg would be 7\.0, not 25000\.0(.|\n)*tau: 0\.31"):
         write_profile(study, TAU, FULL)
     assert path.read_text() == "study: s\ntrain: {kimg: 7}\n"
+    path.write_text("study: s\nmargins: {fd: 5}\ninit: {generator: 'a.pt'}\n")
+    with pytest.raises(SpecError, match=r"init\.generator would be 'a\.pt', not '', margins would be \{.*\}, not \{\}"):
+        write_profile(study, TAU, FULL)
 
 
 def test_the_file_as_it_is_now_takes_the_profile(tmp_path: Path) -> None:

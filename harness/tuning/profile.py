@@ -12,7 +12,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from io import StringIO
 from itertools import count, takewhile
 from pathlib import Path
@@ -26,9 +26,8 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from harness.errors import HarnessError, SpecError
 from harness.files import replacing
-from harness.settings import Settings
 from harness.study.load import load_text, parse_override
-from harness.study.overlay import ConfigTree, dotted, value_at
+from harness.study.overlay import ARGUMENTS, ConfigTree, dotted, shown, value_at, with_init_spelt_out
 from harness.study.own import schema_of
 from harness.study.schema import Study, StudyFile, Tuned, apply_toggles, cell_toggles
 from harness.study.yaml import Node, parse_file, read_text
@@ -87,12 +86,16 @@ def _with_profile(study: Study, weights: Mapping[str, float], tuned: Mapping[str
     old = read_text(study.path)
     searches = {**load_text(old, study.path, study.profile, study.overrides).tuned, **tuned}
     root = parse_file(old, study.path)
-    schema = schema_of(StudyFile, study.code)
-    overrides = _changes(schema, *map(parse_override, study.overrides))
+    # Laid over the file as they are when it is read: `margins.kid=2` leaves the other margins of the file alone.
+    config = ConfigTree(schema_of(StudyFile, study.code), root)
+    config.overlay(with_init_spelt_out(root))
+    config.declare(ARGUMENTS)
+    base = _changes(config, root.value[_KEY].value[study.profile]) if study.profile else {}
+    overrides = _changes(config, *map(parse_override, study.overrides))
     tree = as_tree(
         {
-            **(_changes(schema, root.value[_KEY].value[study.profile]) if study.profile else {}),
-            **{path: value for path, value in overrides.items() if not {path, path.split(".")[0]} & _OF_THE_CALL},
+            **base,
+            **{path: value for path, value in overrides.items() if not _is_of_the_call(path)},
             **{name: float(value) for name, value in weights.items()},
             "tuned": {cell: asdict(search) for cell, search in searches.items()},
         }
@@ -108,12 +111,16 @@ def _with_profile(study: Study, weights: Mapping[str, float], tuned: Mapping[str
     return name, old, new, paste
 
 
-def _changes(schema: type[StudyFile], *patches: Node) -> Tree:
-    """Dotted setting -> value, for all that these patches of a study file set; the last wins."""
-    config = ConfigTree(schema)
+def _changes(config: ConfigTree[StudyFile], *patches: Node) -> Tree:
+    """Lays these patches over the tree. Dotted setting -> value, for all that they set; the last wins."""
+    before = len(config.changed)
     for patch in patches:
-        config.overlay(patch)
-    return {dotted(path): value_at(config.tree, path) for path in config.changed}
+        config.overlay(with_init_spelt_out(patch))
+    return {dotted(path): value_at(config.tree, path) for path in config.changed[before:]}
+
+
+def _is_of_the_call(path: str) -> bool:
+    return not _OF_THE_CALL.isdisjoint((path, path.split(".")[0]))
 
 
 def _refusal(path: Path, reason: str, paste: str) -> SpecError:
@@ -155,21 +162,36 @@ def _what_is_wrong(
     # As JSON, which tells 1, 1.0 and true apart.
     if json.dumps(parse_file(new, study.path).plain(), sort_keys=True) != json.dumps(wanted, sort_keys=True):
         return "put into it, it would change what the file says elsewhere"
-    if different := _differences(loaded.settings, study.settings.with_values(weights)):
+    searched = replace(study, settings=study.settings.with_values(weights))
+    if different := _differences(_studied(loaded), _studied(searched)):
         return f"the file is not that of the search any more: {different}"
     for cell in tuned:
         after, before = (apply_toggles(each, cell_toggles(each, cell)) for each in (loaded, study))
-        if different := _differences(after, before.with_values(weights)):
+        if different := _differences(after.flat, before.with_values(weights).flat):
             return f"what its toggles set is written there: in the cell {cell} {different}; it belongs into the toggle"
     return ""
 
 
-def _differences(settings: Settings, wanted: Settings) -> str:
+def _studied(study: Study) -> Tree:
+    """Dotted setting or section -> value, for all of a study but what is of the call."""
+    every = {
+        **study.settings.flat,
+        "baseline": study.baseline,
+        "margins": study.margins,
+        "toggles": [{toggle.name: toggle.patch} for toggle in study.toggles],
+        "levels": {factor.setting: factor.values for factor in study.factors},
+        **{f"design.{name}": value for name, value in vars(study.design).items()},
+        **{f"tune.{name}": value for name, value in vars(study.tune).items()},
+    }
+    return {path: value for path, value in every.items() if not _is_of_the_call(path)}
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """The first settings that are not as wanted, in words."""
     wrong = [
-        f"{name} would be {settings.flat.get(name)}, not {value}"
-        for name, value in wanted.flat.items()
-        if settings.flat.get(name) != value
+        f"{name} would be {shown(found.get(name))}, not {shown(wanted.get(name))}"
+        for name in {**wanted, **found}
+        if found.get(name) != wanted.get(name)
     ]
     return ", ".join(wrong[:_MOST_DIFFERENCES])
 
@@ -200,11 +222,13 @@ def _insertion(text: str, path: Path, profile: Tree, comment: str) -> tuple[int,
         return [" " * column + line for line in (comment, *block_lines(profile, step, LINE - column))]
 
     root = YAML(typ="safe", pure=True).compose(text)
-    if root.flow_style:
-        raise _refusal(path, "the file is written between braces", _flow(profile)[1:-1])
     keys = [key for key, _ in root.value]
     column, step = keys[0].start_mark.column, _step(root, STEP)
     place = next((place for place, key in enumerate(keys) if key.value == _KEY), None)
+    if root.flow_style:
+        is_within = place is not None and isinstance(root.value[place][1], MappingNode)
+        reason = "the file is written between braces" + (f"; this belongs into its `{_KEY}`" if is_within else "")
+        raise _refusal(path, reason, _flow(profile if is_within else {_KEY: profile})[1:-1])
     if place is None:
         at, lines = root.end_mark.index, [" " * column + f"{_KEY}:", *block(column + step, step)]
     else:

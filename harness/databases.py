@@ -113,6 +113,8 @@ _DRIVERS = {
 }
 """Module -> the package to install, where their names differ."""
 _LOGIN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+_SIGNS = "in a password @ is written %40, / is %2F and % is %25"
+"""Otherwise the machine that is asked is not the one that the reader sees in the address."""
 CHECK_ADDRESS = "check the address, with its port and path"
 TRY_AGAIN = "start it or check the address, then run the command again"
 _MEANINGS: tuple[tuple[str, str, str], ...] = (
@@ -132,7 +134,7 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
      "the proxy refuses the connection", "check HTTPS_PROXY and HTTP_PROXY, or name the host in NO_PROXY"),
     (r"[Nn]ame or service not known|name resolution|nodename nor servname|could not translate host name|NameResolution"
      r"|Unknown .*server host",
-     "there is no machine of that name", "check the address"),
+     "there is no machine of that name", f"check the address; {_SIGNS}"),
     (r"connection timeout expired|Can't connect to .*timed out", "cannot be reached (timed out)", TRY_AGAIN),
     (r"Connection refused|Can't connect to", "cannot be reached (Connection refused)", TRY_AGAIN),
     (r"[Nn]o route to host|Network is unreachable", "cannot be reached (no route to that machine)", TRY_AGAIN),
@@ -168,7 +170,7 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
      "run the command again when it is"),
     (r"password authentication failed|Access denied for user|Login failed|authentication failed",
      "the database does not accept the name and password",
-     "check them in the address, where @ is written %40 and / is written %2F"),
+     f"check them in the address; {_SIGNS}"),
     (r"database \"?.*\"? does not exist|Unknown database|Cannot open database",
      "there is no such database on that server", "create it there; its tables are made at the first use"),
     (r"file is not a database", "the file is not an SQLite database", "use another name, or move the file away"),

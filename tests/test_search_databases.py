@@ -95,8 +95,9 @@ def test_a_killed_process_leaves_its_trial_to_the_next(tmp_path: Path, server: S
     [
         ({"password": "wr0ng%40one"}, "the database does not accept the name and password; check them in the address"),
         ({"database": "absent"}, r"(there is no such database on that server; create it|or it is not there; create)"),
+        ({"password": PASSWORD}, "there is no machine of that name; check the address; in a password @ is written %40"),
     ],
-    ids=["password", "database"],
+    ids=["password", "database", "signs of an address in the password"],
 )
 def test_what_is_wrong_with_an_address_is_told(
     tmp_path: Path, server: Server, change: dict[str, str], said: str

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from harness.cli import main
+from harness.files import write_json
 from harness.grid import run as grid
+from harness.grid.outcome import gather, is_reported, write_grid
 from harness.report.write import ReportIsKept, set_aside
 from harness.runs.folders import RunFolder
 from harness.runs.record import Point, Result, Run, Status
 from harness.study.load import load_study
+from harness.study.looks import note_looks
 from harness.study.plan import Plan, make_plan
 from harness.study.variant import changes, folder_ending
 from hostile import SMALL, write_images
@@ -136,6 +139,62 @@ def test_more_of_the_same_runs_replace_the_report(home: Path) -> None:
     train(home)
     assert write(home) == folder and [path.name for path in folder.parent.iterdir()] == ["tiny"]
     assert len(runs_of(folder)) == 12
+
+
+OWN = (
+    SMALL
+    + """
+loss: {weights: {generator: {iiv_r: 0.5}}}
+toggles: [{soft: {loss.tau: 0.3}}, {slow: {train.lr: 0.001}}]
+design: {kind: full, seeds: 2}
+tuned: {full: {trials: 9, objective: fd}}
+"""
+)
+
+
+def test_a_report_is_current_until_something_that_it_tells_is_another(home: Path) -> None:
+    """None of these edits makes a new run."""
+    place = home / "study.yaml"
+    place.write_text(OWN)
+    plan = train(home)
+    plan.study.reports.mkdir(parents=True)
+    for name in ("report.md", "report.html"):
+        (plan.study.reports / name).touch()
+
+    def is_current() -> bool:
+        made = plan_of(home)
+        assert {run.id for run in made.runs} == {run.id for run in plan.runs}
+        return is_reported(gather(made))
+
+    write_grid(gather(plan))
+    assert is_current()
+    for edited in (
+        OWN.replace(
+            "{soft: {loss.tau: 0.3}}, {slow: {train.lr: 0.001}}", "{slow: {train.lr: 0.001}}, {soft: {loss.tau: 0.3}}"
+        ),
+        OWN.replace("soft", "other").replace("slow", "soft").replace("other", "slow"),
+        OWN.replace("soft", "smooth"),
+        OWN.replace("full, seeds", "both, seeds"),
+        OWN.replace("trials: 9", "trials: 8"),
+        OWN.replace("iiv_r: 0.5", "iiv_r: 0.4"),
+        OWN + "margins: {fd: 5}\n",
+        OWN + "baseline: full\n",
+    ):
+        place.write_text(edited)
+        assert not is_current(), edited
+        place.write_text(OWN)
+        assert is_current()
+    write_json(plan.study.root / "grid.json", {"asked": {"margins": {}, "baseline": "origin"}})
+    assert not is_current(), "an earlier version did not note the names"
+    write_grid(gather(plan))
+    with_margins = load_study(place, None, ["margins.fd=5"])
+    note_looks(with_margins, plan.runs[0].id, [(3, [])])
+    assert not is_current(), "the rule of looks is told"
+    write_grid(gather(plan))
+    RunFolder(plan.study.root / plan.runs[0].id).update(state="done")
+    assert not is_current(), "a run was trained anew"
+    write_grid(gather(plan))
+    assert is_current() and not is_reported(gather(make_plan(load_study(place.rename(home / "b.yaml"), None, ()))))
 
 
 @pytest.mark.parametrize(

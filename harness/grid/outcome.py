@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,10 +18,12 @@ from harness.code.engine import today
 from harness.errors import RecordError
 from harness.files import read, write_json
 from harness.grid.prepare import one_at_a_time
+from harness.report.provenance import resolved
 from harness.runs.lease import live_status
 from harness.runs.record import RunRecord, state_of
 from harness.runs.scale import read_scale, scale_name
 from harness.runs.snapshot import Snapshot
+from harness.study.looks import read_looks
 from harness.study.plan import Plan
 from harness.terminal.console import note, shown
 from harness.tracking.ledger import Report
@@ -34,8 +37,8 @@ class Outcome:
     plan: Plan
     records: tuple[RunRecord, ...]
     analysis: Analysis
-    report_key: dict[str, Any]
-    """What a report tells of: it is up to date as long as this is what it was written for."""
+    snapshot: Snapshot
+    """What these are from."""
 
 
 def gather(plan: Plan, snapshot: Snapshot | None = None) -> Outcome:
@@ -64,7 +67,7 @@ def gather(plan: Plan, snapshot: Snapshot | None = None) -> Outcome:
     most = study.design.max_seeds
     looks = None if most is None else Looks(most=most)
     analysis = analyse_records(compared, study.baseline, ideas, study.margins, factors, looks=looks)
-    return Outcome(plan, records, analysis, report_key(plan, snapshot))
+    return Outcome(plan, records, analysis, snapshot)
 
 
 def compare(plan: Plan, snapshot: Snapshot) -> Outcome:
@@ -86,20 +89,30 @@ def compare(plan: Plan, snapshot: Snapshot) -> Outcome:
 
 
 def report_key(plan: Plan, snapshot: Snapshot) -> dict[str, Any]:
-    """All that decides what a report says, beside results that never change."""
-    study = plan.study
-    return {
+    """All that decides what a report says: it is up to date as long as this is what it was written for.
+
+    As grid.json gives it back. A report of an earlier version was written for less, and is written anew.
+    """
+    study, statuses = plan.study, snapshot.statuses
+    key = {
         "engine": asdict(today()),
-        "states": {run_id: f"{status.state} {status.attempt}" for run_id, status in snapshot.statuses.items()},
-        "baseline": study.baseline,
+        # A run that was trained anew has an id, a state and an attempt as before.
+        "states": {name: f"{status.state} {status.attempt} {status.updated}" for name, status in statuses.items()},
+        # No name is in a run's id: those of toggles and levels can change, and change places.
+        "study": resolved(study),
+        "ideas": study.ideas,
         "margins": dict(study.margins),
-        "most": study.design.max_seeds,
-        "variant": list(study.variant),
+        "tuned": {cell: asdict(search) for cell, search in study.tuned.items()},
+        "variant": study.variant,
+        "file": study.path.name,
+        "looks": [asdict(look) for look in read_looks(study.root, statuses)],
     }
+    as_written: dict[str, Any] = json.loads(json.dumps(key))
+    return as_written
 
 
 def is_reported(outcome: Outcome) -> bool:
-    """Whether a report is there and tells of these runs, states, baseline and margins."""
+    """Whether a report is there that says what one would say that is written now."""
     study = outcome.plan.study
     files = (study.root / "grid.json", study.reports / "report.md", study.reports / "report.html")
     if not all(file.exists() for file in files):
@@ -108,7 +121,7 @@ def is_reported(outcome: Outcome) -> bool:
         written = read(study.root / "grid.json", dict[str, Any], "delete it") or {}
     except RecordError:  # then it is written anew
         return False
-    return bool(written.get("asked") == outcome.report_key)
+    return bool(written.get("asked") == report_key(outcome.plan, outcome.snapshot))
 
 
 def write(outcome: Outcome, *, page_alone: bool = False) -> Path:
@@ -158,7 +171,7 @@ def write_grid(outcome: Outcome, whole: bool = True) -> None:
         "sanity": rows,
         "provenance": read(root / "provenance.json", dict[str, Any], "delete it") or {},
         "design": plan.design.as_dict(),
-        "asked": outcome.report_key if whole else {},
+        "asked": report_key(plan, outcome.snapshot) if whole else {},
     }
     root.mkdir(parents=True, exist_ok=True)
     write_json(root / "grid.json", content)

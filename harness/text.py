@@ -84,6 +84,11 @@ def file_word(path: Path) -> str:
     return f"./{name}" if name.startswith("-") else name
 
 
+def at_place(setting: str, places: Mapping[str, str]) -> str:
+    """`study.yaml:9:20: resources.slots`: a dotted setting behind the place where it is written, if any."""
+    return f"{places[setting]}: {setting}" if setting in places else setting
+
+
 def with_folder_as(value: Any, folder: Path, name: str) -> Any:
     """Plain data in which each text that is a path in `folder`, or ends in one after an @, begins with `name` instead.
 

@@ -112,7 +112,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Callable[[Numbers], Trained]:
 
     monkeypatch.setattr(outcomes, "write", written)
     monkeypatch.setattr(grid, "make_ready", lambda *_: None)
-    monkeypatch.setattr(grid, "find_slots", lambda *_: [Slot(0, "cpu", 1)])
+    monkeypatch.setattr(grid, "slots_of", lambda *_: [Slot(0, "cpu", 1)])
     monkeypatch.setattr(grid.tracking, "missing", lambda *_: False)
     return trained
 

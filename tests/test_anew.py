@@ -162,7 +162,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, list[st
     monkeypatch.setattr(grid, "make_ready", lambda *_: None)
     monkeypatch.setattr(grid, "compare", lambda plan, snapshot: None)
     monkeypatch.setattr(grid, "_result", lambda outcome, runs, code: grid.GridResult(code))
-    monkeypatch.setattr(grid, "find_slots", lambda *_: [Slot(0, "cpu", 1)])
+    monkeypatch.setattr(grid, "slots_of", lambda *_: [Slot(0, "cpu", 1)])
     monkeypatch.setattr(grid, "in_words", lambda *_: "nothing")
     monkeypatch.setattr(grid.tracking, "missing", lambda *_: False)
     yield asked

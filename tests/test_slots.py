@@ -9,6 +9,8 @@ import pytest
 from fakes import make_run
 from harness.cli.doctor import _missing_gpus
 from harness.errors import HarnessError
+from harness.executors.room import misfits
+from harness.grid.prepare import slots_of, with_slots
 from harness.runs.folders import RunFolder
 from harness.scheduler import gpus, slots
 from harness.scheduler.attempt import Attempt, End
@@ -16,6 +18,7 @@ from harness.scheduler.devices import Beside, Devices
 from harness.scheduler.failures import Failure
 from harness.scheduler.gpus import Gpu, parse_listing, visible_gpus
 from harness.scheduler.slots import Slot, find_slots
+from harness.study.load import load_study
 
 LISTING = """\
 GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaa1111-0000)
@@ -147,10 +150,20 @@ def test_impossible_requests_are_the_users(machine, requested: int) -> None:
         find_slots(requested, 1)
 
 
-def test_too_many_for_the_gpus_names_the_setting(machine) -> None:
-    machine(8, TWO)
-    with pytest.raises(HarnessError, match=r"resources\.runs_per_gpu"):
-        find_slots(3, 1)
+def test_numbers_that_do_not_fit_are_told_with_their_place_and_as_they_were_given(machine, tmp_path: Path) -> None:
+    machine(2, TWO[:1])
+    file = tmp_path / "s.yaml"
+    for asked, option, said in (
+        ("slots: 9", None, f"{file}:2:20: resources.slots: 9 is not possible: .*, so 1 to 1 or auto; raise"),
+        ("slots: 1", 9, "^--slots 9: resources.slots: 9 is not possible: .*, so 1 to 1; raise resources.runs_per_gpu"),
+        ("gpus_per_run: 4", None, f"{file}:2:27: resources.gpus_per_run: 4 is not possible"),
+    ):
+        file.write_text(f"study: s\nresources: {{{asked}}}\n")
+        with pytest.raises(HarnessError, match=said):
+            slots_of(with_slots(load_study(file), option))
+    elsewhere = with_slots(load_study(file, None, ["resources.executor=slurm", "resources.gpus_per_run=1"]), 5)
+    (told,) = misfits(elsewhere.resources, elsewhere.places)
+    assert (told.subject, told.fix) == ("--slots 5: resources.slots", "at most 1, or ask for more in resources.slurm")
 
 
 GPUS = tuple(Slot(index, f"GPU-{index % 2}", 1) for index in range(4))

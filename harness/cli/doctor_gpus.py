@@ -68,7 +68,8 @@ def _sharing(study: Study | None) -> Finding:
     """How many runs share a GPU and why, and whether by MPS or in turns."""
     resources = study.resources if study else Resources()
     try:
-        slots = find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run)
+        written = study.places if study else {}
+        slots = find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run, written=written)
     except HarnessError as error:  # a worker elsewhere may have room for them
         is_here = resources.executor == "local"
         return Finding("runs on a GPU", "none can be trained here as asked for", str(error) if is_here else "")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from harness.finding import Finding
-from harness.scheduler.slots import most_on_a_gpu
+from harness.scheduler.slots import most_on_a_gpu, takes_auto
 from harness.study.resources import Resources
-from harness.text import quantity
+from harness.text import at_place, quantity
 
 OF_ROOM = ("--gres", "--gpus", "-G", "--cpus-per-", "-c")
 """Options of sbatch after which only Slurm knows what a worker has."""
@@ -25,8 +25,7 @@ def misfits(resources: Resources, places: Mapping[str, str]) -> Iterator[Finding
     gpus, together = granted.gpus, resources.gpus_per_run
 
     def place(path: str) -> str:
-        path = f"resources.{path}"
-        return f"{places[path]}: {path}" if path in places else path
+        return at_place(f"resources.{path}", places)
 
     asked = f"{place(f'{name}.gpus')} is {gpus}"
     if 0 < gpus < together:
@@ -48,4 +47,5 @@ def misfits(resources: Resources, places: Mapping[str, str]) -> Iterator[Finding
         each = f" for runs of {together} each" if together > 1 else ""
         what = quantity(gpus, "GPU") if gpus else f"{quantity(granted.cpus, 'core')} and no GPU"
         detail = f"resources.slots = {resources.slots} does not fit a worker of {what}{each}"
-        yield Finding(place("slots"), detail, f"at most {most}, auto, or ask for more in resources.{name}")
+        allowed = f"at most {most}{', auto' * takes_auto(places)}"
+        yield Finding(place("slots"), detail, f"{allowed}, or ask for more in resources.{name}")

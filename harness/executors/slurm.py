@@ -19,7 +19,7 @@ from harness.executors.slurm_text import NODE_FORMAT, STATE_FORMAT, Partition, p
 from harness.files import write_text
 from harness.finding import Finding
 from harness.study.resources import Resources
-from harness.text import duration, quantity, shortened
+from harness.text import at_place, duration, quantity, shortened
 
 LOOK_S = 30.0
 ANSWER_S = 120.0
@@ -174,8 +174,7 @@ class Slurm:
         return f"partitions: {', '.join(map(str, listed))}"
 
     def _place(self, key: str, section: str = "slurm.") -> str:
-        setting = f"resources.{section}{key}"
-        return f"{self.places[setting]}: {setting}" if setting in self.places else setting
+        return at_place(f"resources.{section}{key}", self.places)
 
 
 def _ping() -> None:

@@ -30,7 +30,7 @@ from harness.runs.record import SETTLED, Run
 from harness.runs.scale import read_scale, scale_name
 from harness.runs.snapshot import Snapshot
 from harness.scheduler.forkserver import EndedEarly, run_apart, warm_up
-from harness.scheduler.slots import Slot
+from harness.scheduler.slots import OPTION, Slot, find_slots
 from harness.storage.caches import reads_of, register
 from harness.storage.usage import Meter, shortage
 from harness.study.checks import absent_captions, absent_data
@@ -61,7 +61,17 @@ def one_at_a_time(root: Path, step: str) -> Iterator[None]:
 
 def with_slots(study: Study, slots: int | None) -> Study:
     """The study with so many runs at the same time; None: as it is."""
-    return study if slots is None else replace(study, resources=replace(study.resources, slots=slots))
+    if slots is None:
+        return study
+    places = {**study.places, "resources.slots": f"{OPTION} {slots}"}
+    return replace(study, resources=replace(study.resources, slots=slots), places=places)
+
+
+def slots_of(study: Study) -> tuple[Slot, ...]:
+    """Where its runs go on this machine. Raises HarnessError."""
+    resources = study.resources
+    asked = (resources.slots, resources.runs_per_gpu, resources.gpus_per_run)
+    return find_slots(*asked, written=study.places)
 
 
 def make_ready(plan: Plan, root: Path, runs: Sequence[Run], slots: Sequence[Slot]) -> None:

@@ -18,7 +18,7 @@ from harness.executors.executor import Executor
 from harness.exit_codes import FAILED_RUNS
 from harness.grid.outcome import Outcome, compare, gather, write
 from harness.grid.placement import in_words, make_scheduler
-from harness.grid.prepare import make_ready, refuse_absent, with_slots
+from harness.grid.prepare import make_ready, refuse_absent, slots_of, with_slots
 from harness.grid.retrain import clear_outdated, finish_replacing, outdated, replace_finished, retraining
 from harness.grid.submit import Submission, make_workers_executor
 from harness.grid.whole_seeds import ReportInBetween, WholeSeeds, showing
@@ -30,7 +30,6 @@ from harness.scheduler.live import LiveView
 from harness.scheduler.ownership import ended_since
 from harness.scheduler.processes import nothing_to_save
 from harness.scheduler.scheduler import Scheduler, Tick
-from harness.scheduler.slots import find_slots
 from harness.study import looks
 from harness.study.plan import Plan, make_plan
 from harness.study.schema import Study
@@ -132,6 +131,7 @@ def _with_options(
     ):
         if option and study.design.max_seeds is not None:
             raise HarnessError(f"{option}: with design.seeds auto, {why}; leave it out, or set the number of seeds")
+    study = with_slots(study, slots)
     executor = make_workers_executor(study, detach)
     if executor and retrain:
         place = study.places.get("resources.executor", "the default")
@@ -139,7 +139,7 @@ def _with_options(
             f"--retrain: trains on this machine alone, and resources.executor is {executor.name} ({place}); "
             "add --executor local"
         )
-    return with_slots(study, slots), executor
+    return study, executor
 
 
 def report(study: Study, only: Sequence[str] = ()) -> Path:
@@ -202,7 +202,7 @@ class _Call:
         self.mirror, show = Mirror(plan.study, root, plan.runs), showing(WholeSeeds(plan, self.attempts), self.reports)
         if self.executor:
             return Submission(plan, self.executor, self.detach, self.fail_fast, show).train(runs, missing, self.mirror)
-        slots = find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run)
+        slots = slots_of(plan.study)
         refuse_other_kind(root, missing, slots[0].torch_device)
         others = sorted({str(owner) for run in missing if (owner := holder(root / run.id))})
         shared = f"; shared with {', '.join(others)}" if others else ""
@@ -230,7 +230,7 @@ def _schedule(
 def _retrain(plan: Plan, runs: Sequence[Run], snapshot: Snapshot, fail_fast: bool) -> int:
     """Take anew what other code has made, whole runs from step 0; the exit code, 0 if all have a new result."""
     root, resources = plan.study.root, plan.study.resources
-    slots = find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run)
+    slots = slots_of(plan.study)
     with retraining(root) as place:
         old = outdated(snapshot, runs)
         if not old:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from harness.exit_codes import FAILED_RUNS, STOPPED
 from harness.grid import placement
-from harness.grid.prepare import refuse_absent, with_slots
+from harness.grid.prepare import refuse_absent, slots_of, with_slots
 from harness.grid.search_outcome import apply_best, problems, publish, refuse_unfit_file
 from harness.grid.search_run import SearchRun, all_runs, make_search_ready
 from harness.grid.search_submit import SearchSubmission, in_words, submission, with_failed_runs
@@ -20,7 +20,7 @@ from harness.runs.record import FINAL, SETTLED, Run
 from harness.runs.snapshot import Snapshot
 from harness.scheduler.live import LiveView
 from harness.scheduler.processes import nothing_to_save
-from harness.scheduler.slots import Slot, find_slots
+from harness.scheduler.slots import Slot
 from harness.study.schema import Study
 from harness.terminal.console import failure, note, terminal
 from harness.text import quantity
@@ -127,7 +127,7 @@ def _tune(trials: Trials, deadline: float, elsewhere: SearchSubmission | None) -
 def _slots(findings: Findings, before: Snapshot, runs: Sequence[Run]) -> tuple[Slot, ...]:
     """Where runs go on this machine, which is told. Raises HarnessError where those begun were elsewhere."""
     resources = findings.search.study.resources
-    slots = find_slots(resources.slots, resources.runs_per_gpu, resources.gpus_per_run)
+    slots = slots_of(findings.search.study)
     left = [run for run in runs if before.status(run.id).state not in FINAL]
     refuse_other_kind(before.root, left, slots[0].torch_device)
     note(f"{in_words(findings)}, {placement.in_words(resources, slots)}")

@@ -7,17 +7,20 @@ import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 from harness.errors import HarnessError
 from harness.limits import core_count
 from harness.scheduler.gpus import free_memory, listed_gpus, unusable_gpus, visible_gpus
-from harness.text import listed, quantity
+from harness.text import at_place, listed, quantity
 
 _log = logging.getLogger(__name__)
 CPU = "cpu"
 MOST_ON_A_GPU = 8
 """Runs that share a GPU where memory alone decides: more of them gain nothing, and MPS has an end too."""
+OPTION = "--slots"
+"""Of a command; it takes a number alone, where `resources.slots` may be auto too."""
 CORES_OF_A_RUN = 2
 """On a GPU: one for the thread that starts its kernels, one for the thread that reads the data."""
 
@@ -64,20 +67,21 @@ def find_slots(
     runs_per_gpu: int | Literal["auto"],
     gpus_per_run: int = 1,
     cores: int | None = None,
+    written: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Slot, ...]:
     """The slots of this machine: on GPUs when it has any that CUDA_VISIBLE_DEVICES allows, else on the processor.
 
     `auto`: every GPU `runs_per_gpu` times, or one slot a core. Fewer are spread over the GPUs, or get more threads.
     With several GPUs a run each slot has so many, or on the processor so many processes. With `runs_per_gpu` auto a
     GPU has as many slots as `most_on_a_gpu` allows, of which `GpuMemory` leaves free what there is no memory for.
-    `cores`: of this process's cores so many were granted; None: all. Raises HarnessError for numbers that do not fit
-    the machine.
+    `cores`: of this process's cores so many were granted; None: all. `written`: dotted setting -> where it stands.
+    Raises HarnessError for numbers that do not fit the machine.
     """
     cores, present = min(core_count(), cores or core_count()), listed_gpus()
     gpus = visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), present)
     if warning := unusable_gpus(present):
         _log.warning("%s", warning)
-    places = _places(gpus, gpus_per_run) if gpus else (CPU,)
+    places = _places(gpus, gpus_per_run, written) if gpus else (CPU,)
     each_gpu = most_on_a_gpu(runs_per_gpu, len(places) * gpus_per_run, cores)
     limit = len(places) * each_gpu if gpus else max(1, cores // gpus_per_run)
     count = limit if requested == "auto" else requested
@@ -86,10 +90,15 @@ def find_slots(
         room = on_gpus if gpus else f"{quantity(cores, 'core')} and no GPU"
         each = f" for runs of {gpus_per_run} {'GPUs' if gpus else 'processes'} each" if gpus_per_run > 1 else ""
         more = "; raise resources.runs_per_gpu to share a GPU" if gpus and count > limit else ""
-        problem = f"slots: {count} is not possible: this machine has {room}{each}"
-        raise HarnessError(f"{problem}, so 1 to {limit} or auto{more}")
+        problem = f"{at_place('resources.slots', written)}: {count} is not possible: this machine has {room}{each}"
+        raise HarnessError(f"{problem}, so 1 to {limit}{' or auto' * takes_auto(written)}{more}")
     threads = max(1, cores // (count * gpus_per_run))
     return tuple(Slot(index, places[index % len(places)], threads, gpus_per_run) for index in range(count))
+
+
+def takes_auto(places: Mapping[str, str]) -> bool:
+    """Whether `auto` may stand where the number of slots was given."""
+    return not places.get("resources.slots", "").startswith(OPTION)
 
 
 def most_on_a_gpu(runs_per_gpu: int | Literal["auto"], gpus: int, cores: int) -> int:
@@ -97,11 +106,11 @@ def most_on_a_gpu(runs_per_gpu: int | Literal["auto"], gpus: int, cores: int) ->
     return max(1, min(MOST_ON_A_GPU, cores // (CORES_OF_A_RUN * gpus))) if runs_per_gpu == "auto" else runs_per_gpu
 
 
-def _places(gpus: Sequence[str], gpus_per_run: int) -> tuple[str, ...]:
+def _places(gpus: Sequence[str], gpus_per_run: int, places: Mapping[str, str]) -> tuple[str, ...]:
     """The GPUs, so many together as a run takes; what is left over is told. Raises HarnessError."""
     if gpus_per_run > len(gpus):
         room = f"this machine has {quantity(len(gpus), 'GPU')} that may be used"
-        problem = f"resources.gpus_per_run: {gpus_per_run} is not possible: {room}"
+        problem = f"{at_place('resources.gpus_per_run', places)}: {gpus_per_run} is not possible: {room}"
         raise HarnessError(f"{problem}, so 1 to {len(gpus)}; see CUDA_VISIBLE_DEVICES")
     if left := len(gpus) % gpus_per_run:
         problem = f"{len(gpus)} GPUs are no multiple of resources.gpus_per_run = {gpus_per_run}"

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import Timeout
 
 from harness.cli import main
-from harness.files import write_json
+from harness.files import alone, write_json
 from harness.grid import run as grid
-from harness.grid.outcome import gather, is_reported, write_grid
+from harness.grid.outcome import Outcome, gather, is_reported, write_grid
 from harness.report.write import ReportIsKept, set_aside
 from harness.runs.folders import RunFolder
 from harness.runs.record import Point, Result, Run, Status
@@ -78,6 +79,22 @@ def test_every_variant_has_a_report_of_its_own(home: Path) -> None:
         assert f"# tiny, train.kimg={kimg}, only origin" in text
         assert f"tiny, train.kimg={kimg}, only origin" in (folder / "report.html").read_text()
         assert {row["state"] for row in runs_of(folder)} == {"done"}
+
+
+def test_no_report_is_written_while_a_grid_that_ends_writes_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are read once it is this call's turn: else what it has read before would replace the newer report."""
+    plan = train(home)
+    held = []
+
+    def read(made: Plan) -> Outcome:
+        with pytest.raises(Timeout), alone(plan.study.root, "report", 0):
+            raise AssertionError("another call may write")
+        held.append(made)
+        return gather(made)
+
+    monkeypatch.setattr(grid, "gather", read)
+    monkeypatch.setattr(grid, "write", lambda outcome: outcome.plan.study.reports / "report.md")
+    assert write(home) == plan.study.reports and held
 
 
 def test_only_tells_of_what_was_asked_for(home: Path) -> None:

@@ -18,7 +18,7 @@ from harness.executors.executor import Executor
 from harness.exit_codes import FAILED_RUNS
 from harness.grid.outcome import Outcome, compare, gather, write
 from harness.grid.placement import in_words, make_scheduler
-from harness.grid.prepare import make_ready, refuse_absent, slots_of, with_slots
+from harness.grid.prepare import make_ready, one_at_a_time, refuse_absent, slots_of, with_slots
 from harness.grid.retrain import clear_outdated, finish_replacing, outdated, replace_finished, retraining
 from harness.grid.submit import Submission, make_workers_executor
 from harness.grid.whole_seeds import ReportInBetween, WholeSeeds, showing
@@ -147,7 +147,8 @@ def report(study: Study, only: Sequence[str] = ()) -> Path:
     plan = make_plan(study).narrowed(only)
     if words := looks.in_words(plan.study, plan.runs):
         note(words)
-    return write(gather(plan))
+    with one_at_a_time(study.root, "report"):  # what a grid that ends meanwhile writes is not replaced by older news
+        return write(gather(plan))
 
 
 class _Call:

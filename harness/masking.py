@@ -29,6 +29,8 @@ _SECRET = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api_?key|access_?key|acc
 _SECRET_NAME = re.compile(rf"(?:.*_)?{_SECRET}(?:_id)?", re.IGNORECASE)
 _NOT_SECRET = re.compile(r"pwd|.*(?:access_key_id|_file|_path|_dir|_url|_uri)", re.IGNORECASE)
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)(?P<slashes>://?)(?P<rest>[^\s'\"<>`]+)")
+_WHOLE = re.compile(r"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://?)?/*(?P<rest>.*)", re.DOTALL)
+"""What is known to be one address, with signs too at which one in the middle of a text ends; it may lack a scheme."""
 _QUERY = re.compile(
     rf"(?P<name>(?<![A-Za-z0-9])[\w.\-]*{_SECRET})(?P<equals>=|%3D)"
     r"(?P<value>[^\s&;,'\"<>`#]+?)(?=[:.]?(?:[\s&;,'\"<>`#]|$))",  # a colon or full stop after it is the sentence's
@@ -48,11 +50,11 @@ _remembered: set[str] = set()
 
 def remember(url: str) -> None:
     """Hide the password of an address from now on: libraries may quote it alone, or encoded in another way."""
-    match = _URL.search(url) or _URL.search(f"unknown://{url.lstrip('/')}")  # for an address without a scheme
+    match = _WHOLE.fullmatch(url)
     user, at, _ = (match["rest"] if match else "").rpartition("@")
     name, colon, password = user.partition(":")
     if at and match:
-        secret = password if colon else name if match["scheme"].startswith("http") else ""
+        secret = password if colon else name if (match["scheme"] or "").startswith("http") else ""
         _remembered.update(_spellings(secret))
     for query in _QUERY.finditer(url):
         _remembered.update(_spellings(query["value"]))

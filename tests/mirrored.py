@@ -21,7 +21,7 @@ from harness.study.resources import Resources
 from harness.study.schema import Study, Tracking
 from harness.tracking.ledger import Report
 from harness.tracking.mirror import Mirror, tracking_uri
-from harness.tracking.mlflow_store import set_environment
+from harness.tracking.mlflow_store import prepare_database, set_environment
 from harness.tracking.parent_run import ask_for_report
 from harness.tracking.study_sync import StudySync
 
@@ -32,7 +32,7 @@ set_environment()
 def empty_store() -> Path:
     """A SQLite store with its tables, which take seconds to make."""
     path = Path(tempfile.mkdtemp(prefix="mlflow-")) / "mlflow.db"
-    connect(f"sqlite:///{path}").search_experiments()
+    prepare_database(f"sqlite:///{path}")
     return path
 
 

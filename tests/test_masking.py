@@ -6,6 +6,7 @@ import io
 import json
 import logging
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -77,6 +78,16 @@ def test_a_known_password_is_hidden_where_a_library_quotes_it_alone() -> None:
     masking.remember("postgresql://u:p%40ss%2Fword@h/db")
     assert masked("login 'p@ss/word' failed; p%40ss%2Fword") == "login '***' failed; ***"
     assert masked_tree({"a": ["p@ss/word", 3], "p@ss/word": None}) == {"a": ["***", 3], "***": None}
+
+
+@pytest.mark.parametrize(
+    "password", ["Zx9'Geheim", 'pa"ss9word', "pa<ss>word", "pa`ss9word", "pa ss9word", "pa\nss#/?word"]
+)
+@pytest.mark.parametrize("scheme", ["http", "postgresql"])
+def test_the_password_of_a_whole_address_may_hold_any_sign(scheme: str, password: str) -> None:
+    masking.remember(f"{scheme}://user:{password}@h:5/x")
+    assert masked(f"MLflow at {scheme}://user:{password}@h:5/x: away") == f"MLflow at {scheme}://user:***@h:5/x: away"
+    assert masked(f"{password} {quote(password)}") == "*** ***"
 
 
 def test_all_that_is_shown_goes_through_it(capsys: pytest.CaptureFixture[str]) -> None:

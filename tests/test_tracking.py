@@ -17,7 +17,7 @@ from fakes import make_run, point
 from harness.errors import HarnessError
 from harness.files import write_json
 from harness.runs.folders import RunFolder
-from harness.runs.record import Result
+from harness.runs.record import Point, Result
 from harness.settings import Settings
 from harness.study.schema import Study, Tracking
 from harness.tracking import mirror as tracking
@@ -103,6 +103,38 @@ def test_points_arrive_once_although_a_resumed_run_writes_some_again(study: Stud
     assert sending(study, run).send()["points"] == 4
     assert history(study, "origin/seed0") == expected(10)
     assert history(study, "origin/seed0", "lr") == [(step * 16, 0.5) for step in range(1, 11)]
+
+
+def test_what_an_attempt_that_goes_back_has_replaced_is_put_right(
+    study: Study, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last value of each step wins, and so does the result, also by an earlier clock; it is told once."""
+    run, folder = make_folder(study, steps=4)
+    folder.append(Point(5, 0.08, 1.8e9, {"metrics/kid": 0.5}))
+    (folder.path / "samples").mkdir()
+    grid = folder.path / "samples" / "000000005.png"
+    Image.new("RGB", (8, 8), "red").save(grid)
+    mirror = sending(study, run)
+    assert mirror.send() == {"runs": 1, "points": 9, "images": 1}
+    folder.rewind(2)
+    assert not mirror.send()["points"]
+    for step in (3, 4):
+        folder.append(replace(point(step), time=1.6e9, values={"generator/total": 7.0 + step, "lr": 0.5}))
+        assert mirror.send()["points"] == 1
+    Image.new("RGB", (8, 8), "blue").save(grid)
+    folder.append(Point(5, 0.08, 1.6e9, {"metrics/kid": 0.75}))
+    folder.finish(Result({"kid": 0.25}, {"kid": {"samples": 64}}, {}))
+    folder.update(state="done", step=5)
+    assert mirror.send() == {"points": 1, "images": 1, "files": 1}
+    found = children(study)["origin/seed0"]
+    assert (found.data.metrics["kid"], found.data.metrics["generator/total"]) == (0.25, 11.0)
+    assert history(study, "origin/seed0") == sorted([*expected(4), (48, 10.0), (64, 11.0)])
+    assert history(study, "origin/seed0", "lr") == [(step * 16, 0.5) for step in range(1, 5)]
+    (image,) = [name for name in artefacts(study, found.info.run_id, "images") if name.endswith(".png")]
+    with Image.open(client(study).download_artifacts(found.info.run_id, f"images/{image}")) as shown:
+        assert shown.getpixel((0, 0)) == (0, 0, 255)
+    (told,) = [text for text in caplog.messages if "from 48 images on were written anew" in text]
+    assert told.startswith("origin/seed0: ")
 
 
 def test_a_line_under_way_waits_for_its_end(study: Study) -> None:

@@ -30,13 +30,14 @@ from mirrored import bare_study, make_folder, sending
 HOW: tuple[How, ...] = ("before", "half", "after")
 
 
-def write_again(folder: RunFolder, kept: int, until: int) -> None:
-    """A resumed run writes its points after `kept` again, later and, as on a GPU, with slightly other values."""
+def write_again(folder: RunFolder, kept: int, until: int, attempt: int) -> None:
+    """A resumed run writes its points after `kept` again, each attempt by a clock of its own and, as on a GPU, with
+    slightly other values."""
     folder.rewind(kept)
     for step in range(kept + 1, until + 1):
         made = point(step)
-        values = {name: value + 1e-6 for name, value in made.values.items()}
-        folder.append(replace(made, time=made.time + 1000, values=values))
+        values = {name: value + 1e-6 * attempt for name, value in made.values.items()}
+        folder.append(replace(made, time=made.time - 1000 * attempt, values=values))
 
 
 def draw(folder: RunFolder, step: int) -> None:
@@ -44,12 +45,14 @@ def draw(folder: RunFolder, step: int) -> None:
     Image.new("RGB", (8, 8)).save(folder.path / "samples" / f"{step:09d}.png")
 
 
-def check(server: Server, steps: int, grids: int) -> None:
-    """Everything is there once."""
+def check(server: Server, folder: RunFolder, grids: int) -> None:
+    """Everything is there once, and of each step the newest point is the one that the folder has."""
     (child,), (parent,) = server.children(), server.parents()
-    points = [(name, 16 * step) for step in range(1, steps + 1) for name in point(1).values]
-    final = [("kid", 160)] if child.status == "FINISHED" else []
-    assert child.points() == sorted([*points, *final])
+    points = {(name, 16 * each.step): value for each in folder.points() for name, value in each.values.items()}
+    final = {("kid", 160): 0.25} if child.status == "FINISHED" else {}
+    assert max(Counter((each.key, each.step, each.value) for each in child.metrics).values(), default=1) == 1
+    newest = sorted(child.metrics, key=lambda each: each.timestamp)
+    assert {(each.key, each.step): each.value for each in newest} == points | final
     images = [name for name in child.files if "+step+" in name]
     assert Counter(int(name.split("+")[2]) for name in images) == {16 * step: 2 for step in range(grids)}
     assert len(child.inputs) == 1 and child.params["data.source"] == "twemoji"
@@ -59,12 +62,12 @@ def check(server: Server, steps: int, grids: int) -> None:
 def story(study: Study, folder: RunFolder) -> Iterator[bool]:
     """What happens to a run until it is done; after each part all is delivered, `True` while the grid runs."""
     draw(folder, 0)
-    write_again(folder, 0, 3)
+    write_again(folder, 0, 3, 1)
     yield True
     draw(folder, 1)
-    write_again(folder, 2, 6)
+    write_again(folder, 2, 6, 2)
     yield True
-    write_again(folder, 0, 10)
+    write_again(folder, 0, 10, 3)
     folder.finish(Result({"kid": 0.25}, {}, {"seconds": 1.0}))
     folder.update(state="done", step=10)
     tables = {"cells": {"columns": [], "data": []}}
@@ -73,7 +76,7 @@ def story(study: Study, folder: RunFolder) -> Iterator[bool]:
     yield False
 
 
-def live_through(study: Study) -> tuple[Run, int]:
+def live_through(study: Study) -> tuple[Run, RunFolder, int]:
     """Tell the story, after each crash on from what is on disk; returns the run and the number of crashes."""
     run, folder = make_folder(study)
     crashes = 0
@@ -85,9 +88,10 @@ def live_through(study: Study) -> tuple[Run, int]:
             except Crash:
                 crashes += 1
                 step = len(folder.points())
-                write_again(folder, step // 2, step)
+                write_again(folder, step // 2, step, 4)
+                folder.update()  # as each attempt does
                 (folder.path / "samples" / "000000000.png").touch()
-    return run, crashes
+    return run, folder, crashes
 
 
 def calls_of_the_story(folder: Path) -> int:
@@ -107,16 +111,16 @@ def test_a_crash_at_every_call(tmp_path: Path, how: How) -> None:
         study, server = bare_study(folder), Server()
         server.fail(number, how)
         with served(server):
-            run, crashes = live_through(study)
+            run, run_folder, crashes = live_through(study)
         assert crashes == 1
-        check(server, steps=10, grids=2)
+        check(server, run_folder, grids=2)
         (parent,) = server.parents()
         assert parent.points() == [("kid_mean", 0)] and parent.status == "FINISHED"
         assert not mirror.missing(study, study.root, [run])
 
 
 def test_a_request_that_arrives_late_is_a_repetition(tmp_path: Path) -> None:
-    """After a time-out the same metrics are sent, not what a resumed run wrote meanwhile: stores drop repetitions."""
+    """After a time-out the same metrics are sent before what a resumed run wrote meanwhile: stores drop repetitions."""
     study, server = bare_study(tmp_path), Server()
     run, folder = make_folder(study, steps=3)
     with served(server):
@@ -125,12 +129,12 @@ def test_a_request_that_arrives_late_is_a_repetition(tmp_path: Path) -> None:
         server.fail("log_batch", "before")
         with pytest.raises(Crash):
             sending(study, run).send()
-        write_again(folder, 2, 4)
+        write_again(folder, 2, 4, 1)
         sending(study, run).send()
     (child,) = server.children()
     totals = [metric for metric in child.metrics if metric.key == "generator/total"]
-    assert [metric.value for metric in totals] == [1.0, 2.0, 3.0, 4.0]
-    assert totals[-1].timestamp == int(point(4).time * 1000)
+    assert [metric.value for metric in totals] == [1.0, 2.0, 3.0, 4.0, 3 + 1e-6, 4 + 1e-6]
+    assert totals[3].timestamp == int(point(4).time * 1000)
 
 
 class Life(RuleBasedStateMachine):
@@ -141,18 +145,19 @@ class Life(RuleBasedStateMachine):
         self.path = Path(tempfile.mkdtemp())
         self.server, self.study = Server(), bare_study(self.path)
         self.run_, self.folder = make_folder(self.study)
-        self.written, self.reached = 0, 0
+        self.written, self.reached, self.attempt = 0, 0, 0
 
     @rule(steps=st.integers(1, 4))
     def train(self, steps: int) -> None:
         self.written += steps
         self.reached = max(self.reached, self.written)
-        write_again(self.folder, self.written - steps, self.written)
+        write_again(self.folder, self.written - steps, self.written, self.attempt)
 
     @rule(share=st.floats(0, 1))
     def resume(self, share: float) -> None:
         self.written = int(self.written * share)
         self.folder.rewind(self.written)
+        self.attempt += 1
 
     @rule()
     def draw(self) -> None:
@@ -180,10 +185,10 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "path"):
             return
-        write_again(self.folder, self.written, self.reached)
+        write_again(self.folder, self.written, self.reached, self.attempt)
         draw(self.folder, 0)
         self.deliver()
-        check(self.server, self.reached, grids=1)
+        check(self.server, self.folder, grids=1)
         shutil.rmtree(self.path)
 
 

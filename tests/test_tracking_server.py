@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from fakes import point
 from harness.errors import HarnessError
@@ -69,6 +71,40 @@ def test_a_server_that_comes_and_goes(study: Study, server: Server, caplog: pyte
     assert history(study, "origin/seed0") == expected(4)
     assert children(study)["origin/seed0"].info.status == "FINISHED"
     assert "log.txt" in artefacts(study, children(study)["origin/seed0"].info.run_id)
+
+
+def test_what_is_noted_as_sent_is_there_whatever_the_user_says(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Into a queue of MLflow's a batch goes without an error, and is lost if the store is not well."""
+    run, folder = make_folder(study, steps=3)
+    folder.update(state="done", step=3)
+
+    def refuse(_: object, metrics: Sequence[object], **__: object) -> None:
+        if metrics:
+            raise MlflowException("disk full")
+
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
+    with monkeypatch.context() as ill:
+        ill.setattr(SqlAlchemyStore, "log_batch", refuse)
+        with pytest.raises(HarnessError, match="disk full"):
+            sync(study, study.root, [run])
+    sync(study, study.root, [run])
+    assert history(study, "origin/seed0") == expected(3)
+
+
+def test_ctrl_c_while_the_rest_is_sent_is_told(
+    study: Study, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = Mirror(study, study.root, [])
+    with monkeypatch.context() as pressed:
+
+        def press() -> None:
+            raise KeyboardInterrupt
+
+        pressed.setattr(mirror._thread, "join", press)
+        with pytest.raises(KeyboardInterrupt), mirror:
+            pass
+    mirror._thread.join()
+    assert "`harness sync` sends what is missing" in caplog.text
 
 
 @pytest.mark.slow

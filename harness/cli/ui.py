@@ -25,7 +25,7 @@ from harness.study.schema import Study
 from harness.terminal.console import note, result
 from harness.tracking.address import follow, is_server, tracking_uri
 from harness.tracking.front import runs_page
-from harness.tracking.mlflow_store import set_environment
+from harness.tracking.mlflow_store import prepare_database, set_environment
 
 HOST = "127.0.0.1"
 ALLOWED_HOSTS = ",".join(f"{name}{port}" for name in ("localhost", HOST) for port in ("", ":*"))
@@ -52,10 +52,8 @@ def serve_mlflow(study: Study, port: int, open_browser: bool) -> int:
             note("the login is left out of the address: the page asks for it")
         _show(page, open_browser)
         return 0
-    if moved := follow(study, uri):
-        note(moved)
     _refuse_taken(port)
-    _ask_past_the_proxy()
+    _prepare(study, uri)
     verbose = logging.getLogger("harness").isEnabledFor(logging.DEBUG)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1"]
     command += ["--allowed-hosts", ALLOWED_HOSTS]
@@ -81,6 +79,15 @@ def _environment(uri: str) -> dict[str, str]:
     environment["MLFLOW_BACKEND_STORE_URI"] = uri  # not on the command line, which all users of the machine can read
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # for reading only
     return environment
+
+
+def _prepare(study: Study, uri: str) -> None:
+    """What has to be so before MLflow's server starts. Raises HarnessError."""
+    if moved := follow(study, uri):
+        note(moved)
+    with explaining_errors(uri):
+        prepare_database(uri)
+    _ask_past_the_proxy()
 
 
 def _ask_past_the_proxy() -> None:

@@ -41,7 +41,7 @@ class Ledger:
     """metrics.jsonl has been read up to this byte, as long as the bytes before it are still `tail`."""
     tail: str = ""
     steps: dict[str, int] = field(default_factory=dict)
-    """Metric -> the last images seen that was delivered: what is not beyond it, after a rewind, is there already."""
+    """Metric -> the last images seen that was delivered: of what is not beyond it the server is asked what it has."""
     pending: list[Noted] = field(default_factory=list)
     """What was sent last, or was about to be: all, a part or nothing of it has arrived."""
     files: dict[str, float] = field(default_factory=dict)

@@ -69,7 +69,11 @@ class Mirror:
     def __exit__(self, *_: object) -> None:
         self._deadline = time.monotonic() + END_S
         self._stop.set()
-        self._thread.join()
+        try:
+            self._thread.join()
+        except KeyboardInterrupt:
+            _log.warning("MLflow was still being sent the rest; `harness sync` sends what is missing")
+            raise
 
     def catch_up(self) -> None:
         """Send what is missing, outside of the `with` block; what goes wrong is a warning."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness import files
 from harness.code.checkout import code
 from harness.databases import quiet_libraries, sqlite_file
 from harness.errors import HarnessError
@@ -40,6 +41,8 @@ ENVIRONMENT = {
 }
 """Unless the user says otherwise. MLflow's own 120 s times 7 retries would hold up the end of a grid, and it repeats a
 request whose answer was lost, such as one that makes a run, without a look at what the first one did."""
+
+_UNSAFE = "pragma synchronous = off; pragma journal_mode = memory"
 
 
 @dataclass(frozen=True)
@@ -77,19 +80,44 @@ def set_environment() -> None:
     """How MLflow behaves here; it reads some of this when it is imported."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # Whatever the user says: what is noted as sent has to be there, not in a queue of this process.
+    os.environ["MLFLOW_ENABLE_ASYNC_LOGGING"] = "false"
 
 
 def _connect(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
-    from sqlalchemy import create_engine, text
-    from sqlalchemy.pool import NullPool
 
     quiet_libraries()
     if not is_server(uri):
-        # What is wrong is raised at once: MLflow would ask the database for an hour, ever more rarely.
-        with create_engine(uri, poolclass=NullPool).connect() as connection:
-            connection.execute(text("pragma schema_version" if sqlite_file(uri) else "select 1"))
+        prepare_database(uri)
     return MlflowClient(uri)
+
+
+def prepare_database(uri: str) -> None:
+    """Raise what is wrong with it at once: MLflow would ask it for an hour, ever more rarely. A new file of SQLite gets
+    its tables whole or not at all: where MLflow's many steps end in the middle, it cannot open what they leave.
+    """
+    from sqlalchemy import create_engine, event, make_url, text
+    from sqlalchemy.pool import NullPool
+
+    file = sqlite_file(uri)
+    with create_engine(uri, poolclass=NullPool).connect() as connection:
+        connection.execute(text("pragma schema_version" if file else "select 1"))
+    if file is None or file.stat().st_size:
+        return
+    file = file.resolve()  # not the link to it
+    from mlflow.store.db.utils import _initialize_tables
+
+    with files.alone(file.parent, file.name) as lock:
+        if file.stat().st_size:  # another process has made it meanwhile
+            return
+        files.remove_leftovers(file.parent, file.name)
+        with files.replacing(file, durable=True) as temporary:
+            engine = create_engine(make_url(uri).set(database=str(temporary)), poolclass=NullPool)
+            # What is thrown away if it is not whole need not be on the disk at each step, which takes a minute.
+            event.listen(engine, "connect", lambda database, _: database.executescript(_UNSAFE))
+            _initialize_tables(engine)
+        Path(lock.lock_file).unlink(missing_ok=True)  # who waits for it sees the file, as who comes later does
 
 
 def open_store(study: Study, ledger: GridLedger, uri: str) -> Store:

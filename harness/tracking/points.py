@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 BATCH = 1000
 """Metrics that one request of MLflow takes; its client divides what is more, but one request at a time is noted."""
 TAIL_BYTES = 200
+_log = logging.getLogger(__name__)
 
 
 def clean(name: str) -> str:
@@ -54,63 +57,102 @@ class MetricSender:
     A batch is noted before it is sent. While a note is unconfirmed the server is asked what it has of it, and gets
     the rest with the same times and values: a request that arrives late after all is then a plain repetition, which
     MLflow's own stores drop. Others append what comes twice, so that not all of the batch is repeated.
+
+    MLflow takes no point back. Of what has another value by now it gets that one too, under a later time: of one step
+    it shows the newest.
     """
 
-    def __init__(self, client: MlflowClient, ledger: Ledger, save: Callable[[], None]) -> None:
-        self.client, self.ledger, self.save = client, ledger, save
+    def __init__(self, client: MlflowClient, ledger: Ledger, save: Callable[[], None], title: str) -> None:
+        self.client, self.ledger, self.save, self.title = client, ledger, save, title
         for name, step in [*ledger.steps.items()]:  # of versions that sent the curve and its end under two names
             ledger.steps[shown_as(name)] = max(step, ledger.steps.get(shown_as(name), -1))
         # Of versions that noted names which MLflow does not take.
         ledger.pending = [(clean(name), value, at, step) for name, value, at, step in ledger.pending]
-        self._on_server: dict[str, set[int]] = {}
-        """Metric -> images seen of its points, as the server has answered since the last crash."""
-        self._certain = False
+        self._there: dict[str, dict[int, tuple[int, float]]] = {}
+        """Metric -> images seen -> time and value of the newest point on the server, while a run writes again what
+        it had written before: it is asked once, not at each sync."""
+        self._certain = self._told = False
 
     def confirm(self) -> int:
         """Make certain of what was sent before; returns how many metrics had to be sent again."""
         if self._certain:
             return 0
-        run_id, names = self.ledger.run_id, {noted[0] for noted in self.ledger.pending}
+        self._there.clear()
+        self._ask(None if self.ledger.adopted else {shown_as(name) for name, *_ in self.ledger.pending})
         if self.ledger.adopted:
-            names |= self.client.get_run(run_id).data.metrics.keys()
-        there = {name: {each.step for each in self.client.get_metric_history(run_id, name)} for name in names}
-        lost = [noted for noted in self.ledger.pending if noted[3] not in there[noted[0]]]
-        for name, steps in there.items():
-            self._on_server.setdefault(shown_as(name), set()).update(steps)
+            self.ledger.steps |= {name: max(points) for name, points in self._there.items() if points}
+            self.ledger.adopted = False
+        lost = [noted for noted in self.ledger.pending if not self._has(noted)]
         self._log(lost)
         return len(lost)
 
     def send_lines(self, path: Path) -> int:
         """Send the new lines of metrics.jsonl and count their metrics; MLflow's step is the number of images seen."""
         points, offset, tail = read_points(path, self.ledger)
-        count = self.send(
+        new = self._lacking(
             (name, value, int(point.time * 1000), round(point.kimg * 1000))
             for point in points
             for name, value in point.values.items()
         )
-        # All that was written so far is there: what the server has answered needs no list any more.
-        for name, steps in self._on_server.items():
-            self.ledger.steps[name] = max({self.ledger.steps.get(name, -1), *steps})
-        self._on_server, self.ledger.adopted = {}, False
+        again = [step for name, _, _, step in new if step in self._there.get(name, ())]
+        if again and not self._told:
+            kept = "MLflow shows the new ones, and keeps the earlier ones beside them, as it takes no point back"
+            _log.warning("%s: its points from %d images on were written anew; %s", self.title, min(again), kept)
+            self._told = True
+        self._send(new)
         if (offset, tail) != (self.ledger.offset, self.ledger.tail):
             self.ledger.offset, self.ledger.tail = offset, tail
             self.save()
-        return count
+        return len(new)
 
-    def send(self, metrics: Iterable[Noted]) -> int:
-        """Send those beyond the last delivered one of their name and count them. The ledger is to be saved after it."""
-        last, new = dict(self.ledger.steps), []
-        for name, value, at, step in metrics:
-            name = shown_as(name)
-            if step > last.get(name, -1):
-                last[name] = step
-                if step not in self._on_server.get(name, ()):
-                    new.append((name, value, at, step))
-        for start in range(0, len(new), BATCH):
-            self.ledger.pending = new[start : start + BATCH]
+    def send_ends(self, values: Iterable[tuple[str, float]], at: int, images: int) -> None:
+        """Send the values in which curves end, at their last points at least. The ledger is to be saved after it."""
+        steps = self.ledger.steps
+        self._send(
+            self._lacking((name, value, at, max(images, steps.get(shown_as(name), 0))) for name, value in values)
+        )
+
+    def _lacking(self, metrics: Iterable[Noted]) -> list[Noted]:
+        """What the server does not show. It is asked only for names of which points come that are not beyond the last
+        one: as the run went on from an earlier state, or the process died before all was sent."""
+        last = {(shown_as(name), step): (value, at) for name, value, at, step in metrics}
+        again = {name for name, step in last if step <= self.ledger.steps.get(name, -1)}
+        if last and not again:
+            self._there.clear()
+        self._ask(again - self._there.keys())
+        lacking = [(name, value, at, step) for (name, step), (value, at) in last.items()]
+        return [self._after(noted) for noted in lacking if not self._has(noted)]
+
+    def _ask(self, names: Collection[str] | None) -> None:
+        """Learn what the server has of these metrics, None: of all; also under the names of earlier versions."""
+        if names is not None and not names:
+            return
+        self._there |= {name: {} for name in names or ()}
+        for name in self.client.get_run(self.ledger.run_id).data.metrics:
+            if names is not None and shown_as(name) not in names:
+                continue
+            points = self._there.setdefault(shown_as(name), {})
+            for each in self.client.get_metric_history(self.ledger.run_id, name):
+                found = (each.timestamp, each.value)
+                points[each.step] = max(points.get(each.step, found), found)
+
+    def _has(self, noted: Noted) -> bool:
+        name, value, _, step = noted
+        there = self._there.get(shown_as(name), {}).get(step)
+        # A database may round the last digit; what is not finite MLflow keeps in a form of its own.
+        return there is not None and (math.isclose(value, there[1], rel_tol=1e-9) or not math.isfinite(value))
+
+    def _after(self, noted: Noted) -> Noted:
+        """With a time after that of the point which it replaces, whatever the clocks of two machines say."""
+        name, value, at, step = noted
+        there = self._there.get(name, {}).get(step)
+        return noted if there is None else (name, value, max(at, there[0] + 1), step)
+
+    def _send(self, metrics: Sequence[Noted]) -> None:
+        for start in range(0, len(metrics), BATCH):
+            self.ledger.pending = [*metrics[start : start + BATCH]]
             self.save()
             self._log(self.ledger.pending)
-        return len(new)
 
     def _log(self, metrics: Sequence[Noted]) -> None:
         from mlflow.entities import Metric
@@ -118,6 +160,8 @@ class MetricSender:
         if metrics:
             self._certain = False
             self.client.log_batch(self.ledger.run_id, metrics=[Metric(*noted) for noted in metrics])
-        for name, _, _, step in self.ledger.pending:
+        for name, value, at, step in self.ledger.pending:
             self.ledger.steps[name] = max(self.ledger.steps.get(name, -1), step)
+            if name in self._there:
+                self._there[name][step] = (at, value)
         self.ledger.pending, self._certain = [], True

@@ -82,7 +82,7 @@ class RunSync:
 
     def _begin(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self._metrics = MetricSender(self.client, ledger, self._save)
+        self._metrics = MetricSender(self.client, ledger, self._save, self._title())
 
     def send(self) -> Counter[str]:
         """Send what is new and count it by kind. Raises what MLflow raises; nothing is sent twice afterwards.
@@ -187,7 +187,7 @@ class RunSync:
     def _send_samples(self) -> int:
         """Sample grids: by images seen, for MLflow's image viewer, and beside them what their columns show."""
         paths = sorted((self.folder.path / "samples").glob("[!.]*"))
-        new = [path for path in paths if self._name(path) not in self.ledger.files]  # a rewind draws the same again
+        new = [path for path in paths if self._is_new(path)]
         if any(path.stem.isdigit() for path in new):
             self.client.set_tag(self.ledger.run_id, "mlflow.loggedImages", "True")
         for path in new:
@@ -216,7 +216,7 @@ class RunSync:
         """What a run leaves: result, log, and the generator as a model."""
         names = ["result.json", "log.txt", *(["generator.safetensors"] if status.state == "done" else [])]
         paths = [path for name in names if (path := self.folder.path / name).exists()]
-        new = [path for path in paths if self.ledger.files.get(self._name(path)) != path.stat().st_mtime]
+        new = [path for path in paths if self._is_new(path)]
         for path in new:
             if path.name == "generator.safetensors":
                 refuse_of_another(path, self.run.id)
@@ -246,7 +246,8 @@ class RunSync:
         result = self.folder.result()
         assert result is not None
         at, images = int(path.stat().st_mtime * 1000), status.step * self.run.settings.step_size
-        self._metrics.send((name, value, at, images) for name, value in result.metrics.items() if math.isfinite(value))
+        ends = [(name, value) for name, value in result.metrics.items() if math.isfinite(value)]
+        self._metrics.send_ends(ends, at, images)
         tags = [RunTag(clean(f"cost.{name}"), f"{value:.6g}") for name, value in result.cost.items()]
         self.client.log_batch(self.ledger.run_id, tags=tags)
 
@@ -287,6 +288,9 @@ class RunSync:
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder.path).as_posix()
+
+    def _is_new(self, path: Path) -> bool:
+        return self.ledger.files.get(self._name(path)) != path.stat().st_mtime
 
     def _note_sent(self, path: Path) -> None:
         self.ledger.files[self._name(path)] = path.stat().st_mtime

@@ -47,6 +47,20 @@ def test_a_column_of_0_and_1_that_is_called_like_no_idea_is_no_toggle_unless_nam
     assert named.toggles == ("a", "b", name) and not left_out
 
 
+@pytest.mark.parametrize("name", ["score", "accuracy", "loss", "best", "fold", "trial_2", "gpu", "epoch"])
+def test_a_toggle_may_be_called_anything_where_the_cells_are_named_after_it(tmp_path, name):
+    cells = ("origin,0,0", "full-minus-X,1,0", "X+a,1,1", "my_own,0,1")
+    rows = (f"{cell},{seed},{30 + seed + place}" for seed in (0, 1) for place, cell in enumerate(cells))
+    content = "\n".join(["cell,a,X,seed,kid", *rows]).replace("X", name)
+    found, left_out = table(tmp_path, content)
+    assert found.toggles == ("a", name) and not left_out
+    assert [column.metric.name for column in found.columns] == ["kid"]
+    # Under other names of cells it is what it is called like, which the refusal of rows that seem to be alike says.
+    for other in ("second", "origin+a"):
+        with pytest.raises(DataError, match=rf" already; .*; if {name} is a toggle, name all toggles with --toggle$"):
+            table(tmp_path, content.replace(f"full-minus-{name}", other).replace(f"{name}+a", f"full-minus-{name}"))
+
+
 @pytest.mark.parametrize(
     "name", ["trial_mix", "seeded", "manifold", "multi_gpu_norm", "one_run", "okay", "img_loss", "lpips"]
 )

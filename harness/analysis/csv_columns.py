@@ -35,7 +35,7 @@ from harness.runs.record import LARGEST, State
 
 ON = frozenset({"1", "1.0", "true", "t", "yes", "y", "on", "enabled"})
 _OFF = frozenset({"0", "0.0", "false", "f", "no", "n", "off", "disabled"})
-_ON_OR_OFF = ON | _OFF
+ON_OR_OFF = ON | _OFF
 _CODED = frozenset({"-1", "1", "+1", "-1.0", "1.0", "+1.0"})
 """The two levels of a toggle, as books on the design of experiments write them."""
 _MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "none", "null", "-", "–", "—"})
@@ -179,7 +179,7 @@ class Sheet:
                 fix = "give the column another name, or name the toggles with --toggle"
                 raise DataError(f"{self.header}: {why}; {fix}")
             allowed = "0 or 1 (false or true; if this is no toggle, name those that are with --toggle)"
-            self.refuse(name, ~self.frame[name].str.lower().isin(_ON_OR_OFF), allowed)
+            self.refuse(name, ~self.frame[name].str.lower().isin(ON_OR_OFF), allowed)
         return chosen
 
     def _levels(self) -> dict[str, str | None]:
@@ -196,13 +196,30 @@ class Sheet:
         texts = self.frame[name].str.lower()
         values, plain = set(texts), plain_name(name)
         # A name such as kid_loss may be a toggle's too, if 0 and 1 is all that stands there.
-        metric = plain in ("fid", "loss", *METRICS) or bool(find_metric(plain) and not values <= _ON_OR_OFF)
+        metric = plain in ("fid", "loss", *METRICS) or bool(find_metric(plain) and not values <= ON_OR_OFF)
         metric |= telling_word(plain) in SHARES
-        said = self.said.better(name) or name in (self.seed, self.state)
-        if is_about(name) or said or no_toggle(name) or metric or not (values & ON and values & _OFF):
+        if self.said.better(name) or name in (self.seed, self.state) or not (values & ON and values & _OFF):
+            return False
+        if values <= ON_OR_OFF and self._is_told_by_cells(name):
+            return True
+        if is_about(name) or no_toggle(name) or metric:
             return False
         # Where most of the column is 0 and 1 the rest must be a slip, which is refused with its line.
-        return values <= _ON_OR_OFF or bool(texts.isin(_ON_OR_OFF).mean() >= _MOSTLY)
+        return values <= ON_OR_OFF or bool(texts.isin(ON_OR_OFF).mean() >= _MOSTLY)
+
+    def _is_told_by_cells(self, name: str) -> bool:
+        """Whether the names of cells speak of it and all say what the column does: X, X+Y, full-minus-X.
+
+        A study's toggle may be called as a metric is, or as what is no toggle: score, best. A name of the user's own
+        says nothing.
+        """
+        known, cells, is_named = {*self.names, ORIGIN, FULL}, self.words(self.like("cell")), False
+        for cell, is_on in zip(cells, self.frame[name].str.lower().isin(ON), strict=True):
+            parts = cell.removeprefix(FULL_MINUS).split("+")
+            is_named |= name in parts
+            if known.issuperset(parts) and is_on != (cell == FULL or (name in parts) != cell.startswith(FULL_MINUS)):
+                return False
+        return is_named
 
     def _metrics(self) -> tuple[Metric, ...]:
         metrics = []
@@ -263,7 +280,7 @@ class Sheet:
             return "it is empty" if texts.str.lower().isin(_MISSING).all() else "it holds words"
         if texts.nunique() == 1 and len(texts) > 1:
             return "it is the same in every row"
-        if no_toggle(name) and set(texts.str.lower()) <= _ON_OR_OFF:
+        if no_toggle(name) and set(texts.str.lower()) <= ON_OR_OFF:
             return f"it is called like {no_toggle(name)}; if it is a toggle, name all toggles with --toggle"
         if set(texts) <= _CODED:
             return "it holds -1 and 1; if it is a toggle, write 0 and 1"

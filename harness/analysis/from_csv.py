@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.analysis.csv_columns import FEW_LEVELS, ON, CsvColumns, Sheet
+from harness.analysis.csv_columns import FEW_LEVELS, ON, ON_OR_OFF, CsvColumns, Sheet
 from harness.analysis.csv_factors import factors_of, levels_by_row
 from harness.analysis.csv_names import is_about, plain_name
 from harness.analysis.statistics import Floats
@@ -80,7 +80,7 @@ def _table_of(sheet: Sheet, baseline: str) -> tuple[RunTable, Mapping[str, str]]
                 f"{sheet.line(row)}: {name} under seed {seed} stands in {sheet.line(earlier)} already; "
                 f"give every run of a cell a seed of its own; the toggles are {', '.join(sheet.toggles) or 'none'}"
                 f"{'; the factors are ' * bool(factors)}{', '.join(sheet.levels)}"
-                f"{_perhaps_factors(sheet, earlier, row)}"
+                f"{_perhaps_ideas(sheet, earlier, row)}"
             )
     done, cards, seen = np.equal(states, "done"), ("stated by the file",) * len(cells), (False,) * len(cells)
     numbers = np.where(done, numbers, np.nan)
@@ -134,8 +134,13 @@ def baseline_of(table: RunTable, name: str) -> str:
     return cells[0] if cells else name
 
 
-def _perhaps_factors(sheet: Sheet, one: int, other: int) -> str:
-    """Columns that no option has named, with a few values, which differ between two rows."""
+def _perhaps_ideas(sheet: Sheet, one: int, other: int) -> str:
+    """A column that is no idea, with a few values, which differ between two rows: how to say that it is one."""
+    taken = (*sheet.toggles, *sheet.levels, sheet.seed, sheet.state)
+    for name in (name for name in sheet.names if name not in taken):
+        texts = sheet.frame[name].str.lower()
+        if set(texts) <= ON_OR_OFF and (texts.iloc[one] in ON) != (texts.iloc[other] in ON):
+            return f"; if {name} is a toggle, name all toggles with --toggle"
     names = []
     for name in sheet.left_out:
         texts = sheet.frame[name]

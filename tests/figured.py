@@ -110,8 +110,8 @@ def watched(monkeypatch: Any) -> Iterator[list[Figure]]:
     own = style.drawing
 
     @contextmanager
-    def drawing(*how: Any) -> Iterator[Figure]:
-        with own(*how) as figure:
+    def drawing(*how: Any, **more: Any) -> Iterator[Figure]:
+        with own(*how, **more) as figure:
             figures.append(figure)
             yield figure
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import pandas as pd
 import pytest
+from matplotlib.text import Text
 from typer.testing import CliRunner
 
-from figured import texts
+from figured import texts, watched
+from harness.analysis.analyse import analyse
+from harness.analysis.csv_columns import CsvColumns
+from harness.analysis.from_csv import read_table
 from harness.cli.main import app
 from harness.errors import HarnessError
 from harness.report.answer import answer
 from harness.report.document.html import html
 from harness.report.document.model import Document, Mark, plain, simple
-from harness.report.figures import glance
+from harness.report.figures import glance, labels, style
 from harness.report.matrix import Subject, matrix, subjects, verdict_sentence
 from reported import HOSTILE, material_of, records_of, study_of, unfinished
 
@@ -174,6 +179,46 @@ def test_a_picture_of_many_rows_says_how_many_it_shows(tmp_path):
     told = texts(tmp_path / "matrix.svg")
     shown = sum(name in told for name in names)
     assert 8 < shown < 20 and any(f"{shown} of 20 rows" in text for text in told)
+
+
+LONG = ("generator_attention_at_16_with_4_heads", "generator_attention_at_32_with_4_heads", "日本語", "中国語")
+ENDS = [f"{'a' * 31}{middle}{'b' * 31}" for middle in ("1", "2")]
+SHORT = ("a", "b", "c", "d", "e", "f")
+
+
+@pytest.mark.parametrize(("names", "metrics"), [((*LONG, *ENDS), 2), (SHORT, 3)])
+def test_names_in_the_picture_differ_and_no_text_lies_over_another_or_beyond_it(tmp_path, monkeypatch, names, metrics):
+    rows = [
+        [
+            *(int(place == on) for place in range(6)),
+            seed,
+            *(30 + 0.7 * ((seed * 5 + on * 3 + place) % 7) for place in range(3)),
+        ]
+        for on in range(-1, 6)
+        for seed in range(3)
+    ]
+    table = pd.DataFrame(rows, columns=[*names, "seed", "fid", "clip_score", "lpips"])
+    found, _ = read_table(table, CsvColumns(lower=("lpips",)), "origin")
+    with watched(monkeypatch) as figures:
+        assert glance.draw(analyse(found, "origin"), None, tmp_path / "m")
+    [axis] = figures[0].axes
+    written = {text: Text.get_window_extent(text) for text in axis.texts if text.get_text()}
+    shown = [text.get_text() for text in written if text.get_position()[0] == glance._MARGIN][:-1]
+    assert len(set(shown)) == 6 and any(f"{metrics} of 3 metrics" in it.get_text() for it in written) == (metrics < 3)
+    assert len([text for text in written if text.get_text().endswith("is better")]) == metrics
+    marks = [line.get_window_extent() for line in axis.lines if line.get_linewidth() > 1 and len(line.get_xdata()) == 2]
+    frame = axis.get_window_extent()
+    for text, box in written.items():
+        assert frame.x0 <= box.x0 and box.x1 <= frame.x1, text.get_text()
+        others = [*(other for it, other in written.items() if it is not text), *marks]
+        assert not any(labels.meet(box.extents, other.extents) for other in others), text.get_text()
+
+
+def test_labels_that_look_alike_have_a_number_which_is_the_same_in_every_figure():
+    names = ("\u00e9", "x", "e\u0301")
+    assert style.distinct(names, names) == ["2: \u00e9", "x", "1: e\u0301"]
+    assert style.distinct(names[::-1], names[::-1]) == ["1: e\u0301", "x", "2: \u00e9"]
+    assert len({*style.NamedRows.of(LONG[2:], 1.3, 0.2).names}) == 2
 
 
 def test_a_picture_that_cannot_be_drawn_is_refused(tmp_path):

@@ -5,6 +5,7 @@ Its SVG is light or dark as the reader's screen is, each on its own ground.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ WIDE, TALLEST = 8.6, 5.2
 """Inches: 826 and 499 pixels of a page."""
 MOST_METRICS = 3
 _HEAD, _ROW, _FOOT, _MARGIN = 0.5, 0.36, 0.34, 0.12
-_BAR = 0.8
+_BAR, _NAME, _GAP = 0.8, 1.9, 0.1
 _LARGE = 9.0
 _COLOURS = {"better": "#00705a", "worse": "#a84300", "badge": "#a84300", "equivalent": "#0b5c94", "diverged": "#96356f"}
 """Of words, which need more contrast than marks; of all others SOFT."""
@@ -48,10 +49,15 @@ def draw(analysis: Analysis, at_equal_time: Analysis | None, stem: Path) -> bool
     if len(every) < 2:
         return False
     table = matrix(analysis, every, at_equal_time)
-    columns = table.columns[1 : MOST_METRICS + 1]
     rows = [row.cells for row in table.rows][: int((TALLEST - _HEAD - _FOOT) / _ROW)]
-    left = 2 * _MARGIN + max(style.width_of(name, _LARGE) for name in _names(rows))
-    wide = (WIDE - left - _MARGIN) / len(columns)
+    names = _names([plain(cells[0].text) for cells in rows])
+    left = 2 * _MARGIN + max(style.width_of(line, size) for name, size in names for line in name.split("\n"))
+    room = WIDE - left - _MARGIN
+    # As many metrics as leave each column the room of what stands in it.
+    widths = [max(_width(cells[metric]) for cells in rows) for metric in range(1, len(table.columns))][:MOST_METRICS]
+    fits = [many for many in range(1, len(widths) + 1) if (max(widths[:many]) + _GAP) * many <= room]
+    columns = table.columns[1 : max(fits, default=1) + 1]
+    wide = room / len(columns)
     height = _HEAD + len(rows) * _ROW + _FOOT
     with style.drawing(stem, height, width=WIDE) as figure:
         axis = style.placed(figure, (0, 0, WIDE, height))
@@ -59,11 +65,11 @@ def draw(analysis: Analysis, at_equal_time: Analysis | None, stem: Path) -> bool
         axis.set_axis_off()
         axis.add_patch(Rectangle((0, 0), WIDE, height, facecolor=_PAPER, linewidth=0, zorder=0))
         for place, column in enumerate(columns):
-            _head(axis, left + place * wide, wide - 0.1, column)
-        for place, (name, cells) in enumerate(zip(_names(rows), rows, strict=True)):
+            _head(axis, left + place * wide, wide - _GAP, column)
+        for place, ((name, size), cells) in enumerate(zip(names, rows, strict=True)):
             middle = _HEAD + (place + 0.5) * _ROW
             axis.plot((_MARGIN, WIDE - _MARGIN), (middle - _ROW / 2,) * 2, color=RULE, linewidth=0.6)
-            axis.text(_MARGIN, middle, name, va="center", fontsize=_LARGE)
+            axis.text(_MARGIN, middle, name, va="center", fontsize=size)
             for metric, cell in enumerate(cells[1 : len(columns) + 1]):
                 _entry(axis, left + metric * wide, middle, cell)
         note = style.fitted(_note(analysis, table, len(rows), len(columns)), WIDE - 2 * _MARGIN)
@@ -72,8 +78,13 @@ def draw(analysis: Analysis, at_equal_time: Analysis | None, stem: Path) -> bool
     return True
 
 
-def _names(rows: list[tuple[Cell, ...]]) -> list[str]:
-    return [style.fitted(plain(cells[0].text), 1.9, _LARGE) for cells in rows]
+def _names(names: Sequence[str]) -> list[tuple[str, float]]:
+    """Each name with the size of its letters: large ones where it fits, else two lines of small ones."""
+    sizes = [_LARGE if style.width_of(style.plain(name), _LARGE) <= _NAME else style.SMALL for name in names]
+    labels = [
+        style.plain(n) if size == _LARGE else style.in_lines(n, _NAME, 2) for n, size in zip(names, sizes, strict=True)
+    ]
+    return list(zip(style.distinct(names, labels), sizes, strict=True))
 
 
 def _head(axis: Axes, left: float, wide: float, column: Column) -> None:
@@ -83,24 +94,42 @@ def _head(axis: Axes, left: float, wide: float, column: Column) -> None:
 
 
 def _entry(axis: Axes, left: float, middle: float, cell: Cell) -> None:
-    """The change and its verdict; below it the interval and what weakens the claim."""
-    first, *rest = simple(cell.text)
-    colour = _COLOURS.get(first.kind, SOFT) if isinstance(first, Mark) else SOFT
     if cell.bar:
-        _bar(axis, left + _BAR / 2, middle, cell.bar, colour)
-    at = left + _BAR + 0.12
+        _bar(axis, left + _BAR / 2, middle, cell.bar, _colour(cell))
+    for at, down, text, look in _words(cell):
+        axis.text(left + at, middle + down, text, va="center", **look)
+
+
+def _width(cell: Cell) -> float:
+    """Inches that a cell takes."""
+    return max(
+        at + style.width_of(text, look.get("fontsize", style.SMALL), look.get("weight", "normal"))
+        for at, _, text, look in _words(cell)
+    )
+
+
+def _colour(cell: Cell) -> str:
+    first, *_ = simple(cell.text)
+    return _COLOURS.get(first.kind, SOFT) if isinstance(first, Mark) else SOFT
+
+
+def _words(cell: Cell) -> Iterator[tuple[float, float, str, dict[str, Any]]]:
+    """The change and its verdict; below it the interval and what weakens the claim: each text with its place, from the
+    left of the cell and down from its middle, and its look."""
+    first, *rest = simple(cell.text)
+    at, colour = _BAR + 0.12, _colour(cell)
     weight = "bold" if colour != SOFT else "normal"
-    axis.text(at, middle - 0.075, plain(first), va="center", color=colour, weight=weight, fontsize=_LARGE)
+    yield at, -0.075, plain(first), {"color": colour, "weight": weight, "fontsize": _LARGE}
     interval = "".join(plain(span) for span in rest if not isinstance(span, Mark)).strip()
-    axis.text(at, middle + 0.085, interval, va="center", color=SOFT)
+    yield at, 0.085, interval, {"color": SOFT}
     # Of several weaknesses the first stands beside the verdict, as the line of the interval has no room for all.
     weaknesses = [span.text for span in rest if isinstance(span, Mark)]
-    look: dict[str, Any] = {"va": "center", "color": _COLOURS["badge"]}
+    look = {"color": _COLOURS["badge"]}
     if weaknesses[1:]:
-        axis.text(at + style.width_of(plain(first), _LARGE, weight) + 0.1, middle - 0.07, weaknesses[0], **look)
+        yield at + style.width_of(plain(first), _LARGE, weight) + 0.1, -0.07, weaknesses[0], look
     for text in weaknesses[-2:] if len(weaknesses) > 2 else weaknesses[-1:]:
         at += style.width_of(interval) + 0.1
-        axis.text(at, middle + 0.085, text, **look)
+        yield at, 0.085, text, look
         interval = text
 
 

@@ -81,9 +81,10 @@ def _names(axis: Axes, lenth: Lenth, points: Sequence[tuple[int, float, float]])
     above = axis.get_ylim()[1]
     line = style.LINE * above / _HEIGHT
     inch = axis.get_xlim()[1] / (style.WIDTH - 0.65)
-    for place, at, height in points:
+    names = [lenth.names[place] for place, _, _ in points]
+    fitted = [style.fitted(name, max(0.5, at / inch - 0.3)) for name, (_, at, _) in zip(names, points, strict=True)]
+    for name, (place, at, height) in zip(style.distinct(names, fitted), points, strict=True):
         above = min(height, above - line)
-        name = style.fitted(lenth.names[place], max(0.5, at / inch - 0.3))
         written = axis.annotate(
             name, (at, height), (at - 0.1 * inch, above), ha="right", va="center",
             arrowprops={"arrowstyle": "-", "color": style.RULE, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}, zorder=4,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import string
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -196,6 +197,14 @@ def in_lines(name: str, inches: float, most: int) -> str:
     return "\n".join([*lines, fitted(rest, inches)])
 
 
+def distinct(names: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """The labels of these names; those that look alike with a number, which is the same in every figure."""
+    looks = [unicodedata.normalize("NFC", label) for label in labels]
+    alike = {look: sorted({name for name, it in zip(names, looks, strict=True) if it == look}) for look in looks}
+    rows = zip(names, labels, (alike[look] for look in looks), strict=True)
+    return [f"{same.index(name) + 1}: {label}" if same[1:] else label for name, label, same in rows]
+
+
 def short_names(cells: Sequence[CellResult], toggles: Sequence[str], inches: float, lines: int = 1) -> dict[str, str]:
     """Cell -> a name in up to so many lines. One joined of toggles that would be cut becomes a letter a toggle.
 
@@ -207,7 +216,7 @@ def short_names(cells: Sequence[CellResult], toggles: Sequence[str], inches: flo
         is_joined = cell.cell == "+".join(cell.toggles) and len(cell.toggles) > 1
         is_cut = name.replace("\n", "").replace(" ", "") != plain(cell.cell).replace(" ", "")
         names[cell.cell] = in_lines(_code(cell, toggles), inches, lines) if is_joined and is_cut else name
-    return names
+    return dict(zip(names, distinct([*names], [*names.values()]), strict=True))
 
 
 def key(names: dict[str, str], cells: Sequence[CellResult], toggles: Sequence[str]) -> str:
@@ -249,7 +258,7 @@ class NamedRows:
     @classmethod
     def of(cls, names: Sequence[str], inches: float, row: float) -> NamedRows:
         """`row`: inches from row to row, for names of one line."""
-        broken = [in_lines(name, inches, 4) for name in names]
+        broken = distinct(names, [in_lines(name, inches, 4) for name in names])
         heights = [max(1.0, ((name.count("\n") + 1) * LINE + 0.07) / row) for name in broken]
         edges = [sum(heights[:place]) - 0.5 for place in range(len(heights))]
         centres = [edge + height / 2 for edge, height in zip(edges, heights, strict=True)]

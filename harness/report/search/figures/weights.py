@@ -181,6 +181,8 @@ def draw_slices(findings: Findings, metric: Metric, stem: Path) -> bool:
     entries = marks.handles({marks.kind(findings, row) for row in rows})
     head, panel = 0.3 + style.legend_height(entries), _NAME + _PANEL + 0.26
     text = f"Dotted: as written. All weights change at once, so no panel shows the effect of one weight. {marks.BEYOND}"
+    labels = [each.label for each in weights]
+    titles = style.distinct(labels, [style.fitted(label, width) for label in labels])
     with style.drawing(stem, head + math.ceil(len(weights) / columns) * panel + 0.02, text) as figure:
         style.heading(figure, 0.06, f"{style.titled(metric)}, {metric.better} is better")
         style.legend(figure, 0.3, entries)
@@ -194,5 +196,5 @@ def draw_slices(findings: Findings, metric: Metric, stem: Path) -> bool:
             for row in rows:
                 value = row.values[weight.name]
                 marks.put(axis, (value, row.measured[metric.name]), ([value], near), marks.kind(findings, row))
-            axis.set_title(style.fitted(weight.label, width), loc="left", fontsize=SMALL)
+            axis.set_title(titles[place], loc="left", fontsize=SMALL)
     return True

@@ -65,3 +65,24 @@ def test_names_of_toggles_that_cannot_be_used_are_known_elsewhere(tmp_path: Path
 def test_mending_one_by_one_ends_in_a_study(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(HEAD + "toggles: [mix_logits]\ndesign: {kind: full}\ntrain: {kimg: 1}\n")
     assert load_study(tmp_path / "study.yaml").toggle_names == ("mix_logits",)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("study: s\ntoggles:\n# mine\n\ndesign: {seeds: 2}\n", ":2:1: toggles: must be a list, not null"),
+        ("study: s\nprofiles:\n  a:\n    tuned:\n# end\n", ":4:5: tuned: must be a mapping, not null"),
+        ("study: s\ntoggles: null\n", ":2:10: toggles: must be a list, not null"),
+        ("study: 1_000\n", ":1:8: study: must be text, not 1000; put it into quotation marks: '1_000'"),
+        ("study: s\ntracking: {uri: 1e-3}\n", "must be text, not 0.001; put it into quotation marks: '1e-3'"),
+        ("%YAML 1.1\n---\nstudy: s\ntracking: {uri: on}\n", "not true; put it into quotation marks: 'on'"),
+        ("study: s\nprofile: 0o10\nprofiles: {on: {}}\n", ":2:10: profile: no profile '0o10'; allowed: on"),
+    ],
+)
+def test_a_mistake_is_told_as_it_is_written_at_the_place_of_its_key_where_it_is_empty(
+    text: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(SpecError) as caught:
+        load_study(tmp_path / "study.yaml")
+    assert said in str(caught.value)

@@ -286,6 +286,7 @@ def test_init_writes_a_study_that_loads_and_never_overwrites(harness: Any, folde
     assert (folder / "ablations.yaml").read_text() == STUDY
     assert harness("init", "quiet.yaml", "-q")[1:] == ("", "")
     assert "; next: harness plan './-my study.yaml'\n" in harness("init", "--", "-my study.yaml")[2]
+    assert "#   harness plan './-my study.yaml' " in (folder / "-my study.yaml").read_text()
 
 
 def test_doctor_says_what_is_missing(harness: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -240,7 +240,7 @@ def _choose_profile(root: Node, asked: str | None) -> str | None:
     where = f"--profile {asked or repr(asked)}" if asked is not None else f"{written.where}: profile" if written else ""
     if asked is not None and asked == os.environ.get(PROFILE_VARIABLE):
         where = f"--profile {asked}, or {PROFILE_VARIABLE} in the environment"
-    chosen = asked if asked is not None else written.plain() if written else None
+    chosen = asked if asked is not None else (written.text or written.plain()) if written else None
     if chosen is None or (isinstance(chosen, str) and chosen in profiles):
         return chosen
     allowed = f"allowed: {', '.join(profiles)}" if profiles else "the file has no profiles"

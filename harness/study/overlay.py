@@ -177,7 +177,7 @@ class ConfigTree(Generic[Schema]):
             value, alternatives = value_at(self.tree, path), " or ".join(dict.fromkeys(allowed[path]))
             near = nearest(value, re.findall(r"'(.*?)'", alternatives)) if isinstance(value, str) else ""
             if alternatives == _KINDS[str] and isinstance(value, bool | int | float):
-                near = f"; put it into quotation marks: '{shown(value)}'"
+                near = f"; put it into quotation marks: '{self.node(path).text}'"
             self.refuse(path, f"must be {alternatives}, not {shown(value)}{near}")
 
 

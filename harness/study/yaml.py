@@ -70,6 +70,8 @@ class Node:
     """Place of the key that it belongs to; its own place if it has none."""
     is_path: bool = False
     """Of a mapping: it only leads to a value below it, `a.b=c`, and says nothing of other keys."""
+    text: str = ""
+    """Of a number, true or false: as it is written, such as 1e-3 or 0x10."""
 
     def plain(self) -> Any:
         """The value without places."""
@@ -153,6 +155,11 @@ def _second_anchor(warning: str, place: Place) -> str:
     return f"{second}: the anchor &{name[1] if name else ''} is here twice, first at {first}; give one another name"
 
 
+def _is_empty(node: Any) -> bool:
+    """Whether nothing is written there; a written null is something."""
+    return isinstance(node, ScalarNode) and not node.value and str(node.tag) == f"{_TAG}null"
+
+
 def _overlaid(below: Mapping[str, Node], above: Mapping[str, Node]) -> dict[str, Node]:
     """Mappings merged key by key at every depth, as a profile is laid over the file; all else is taken from above."""
     merged = {**below, **above}
@@ -188,7 +195,10 @@ class _Reader:
             value = [self.read(item, depth + 1) for item in node.value]
         else:
             value = self._text(node) if tag in _TEXT else self._number(node)
-        return Node(value, self._where(node), self._where(key or node))
+        # What is not there has the place of the next key, lines further down.
+        there = key if key and _is_empty(node) else node
+        text = str(node.value) if isinstance(value, bool | int | float) else ""
+        return Node(value, self._where(there), self._where(key or node), text=text)
 
     def _mapping(self, node: Any, depth: int) -> dict[str, Node]:
         own: dict[str, Node] = {}
@@ -204,8 +214,7 @@ class _Reader:
                 own[self._text(key)] = self.read(value, depth + 1, key)
         # A section with nothing under it takes nothing away, as in a profile; a written null does.
         for key, value in node.value:
-            is_empty = isinstance(value, ScalarNode) and not value.value and str(value.tag) == f"{_TAG}null"
-            if is_empty and key.value in merged and isinstance(merged[key.value].value, dict):
+            if _is_empty(value) and key.value in merged and isinstance(merged[key.value].value, dict):
                 del own[key.value]
         return _overlaid(merged, own)
 

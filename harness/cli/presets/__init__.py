@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from harness.errors import SpecError
+from harness.text import file_word
 
 
 def names() -> list[str]:
@@ -25,7 +26,7 @@ def write(preset: str, path: Path) -> None:
     # The commands in the comments at the top get the name of the new file, without its folder, which may be moved.
     lines = text.splitlines(keepends=True)
     head = next((place for place, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    word = shlex.quote(path.name).replace("\n", " ")
+    word = shlex.quote(file_word(Path(path.name))).replace("\n", " ")
     study = re.compile(rf"(?<=\s)(?:{re.escape(preset)}|ablations|study)\.yaml\b")
     text = "".join([*(study.sub(lambda _: word, line) for line in lines[:head]), *lines[head:]])
     try:

@@ -101,6 +101,19 @@ def calls_of_the_story(folder: Path) -> int:
     return len(server.calls)
 
 
+@pytest.mark.parametrize("value", [0.25, 0.5])
+def test_nothing_is_asked_of_a_curve_that_ends_as_it_was_sent(tmp_path: Path, value: float) -> None:
+    with served(server := Server()):
+        study = bare_study(tmp_path)
+        run, folder = make_folder(study, steps=4)
+        folder.append(replace(point(5), values={"metrics/kid": 0.25}))
+        folder.finish(Result({"kid": value}, {}, {"seconds": 1.0}))
+        folder.update(state="done", step=5)
+        sending(study, run).send(running=False)
+    assert [each.value for each in server.children()[0].metrics if each.key == "kid"] == [*dict.fromkeys((0.25, value))]
+    assert server.calls.count("get_metric_history") == (value != 0.25), "thousands of runs would be asked about"
+
+
 @pytest.mark.parametrize("how", HOW)
 def test_a_crash_at_every_call(tmp_path: Path, how: How) -> None:
     total = calls_of_the_story(tmp_path / "whole")

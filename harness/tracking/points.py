@@ -71,6 +71,8 @@ class MetricSender:
         self._there: dict[str, dict[int, tuple[int, float]]] = {}
         """Metric -> images seen -> time and value of the newest point on the server, while a run writes again what
         it had written before: it is asked once, not at each sync."""
+        self._last: dict[str, tuple[int, float]] = {}
+        """Metric -> images seen and value of what was sent last: for the end of a curve nothing is asked."""
         self._certain = self._told = False
 
     def confirm(self) -> int:
@@ -116,6 +118,7 @@ class MetricSender:
         """What the server does not show. It is asked only for names of which points come that are not beyond the last
         one: as the run went on from an earlier state, or the process died before all was sent."""
         last = {(shown_as(name), step): (value, at) for name, value, at, step in metrics}
+        last = {key: its for key, its in last.items() if self._last.get(key[0]) != (key[1], its[0])}
         again = {name for name, step in last if step <= self.ledger.steps.get(name, -1)}
         if last and not again:
             self._there.clear()
@@ -162,6 +165,7 @@ class MetricSender:
             self.client.log_batch(self.ledger.run_id, metrics=[Metric(*noted) for noted in metrics])
         for name, value, at, step in self.ledger.pending:
             self.ledger.steps[name] = max(self.ledger.steps.get(name, -1), step)
+            self._last[name] = step, value
             if name in self._there:
                 self._there[name][step] = (at, value)
         self.ledger.pending, self._certain = [], True

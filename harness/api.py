@@ -281,5 +281,6 @@ def tune(
     for name in cells or [study.tune.cell]:
         toggles = frozenset(cell_toggles(study, name))  # a cell however it is spelt
         if toggles not in studies:
-            studies[toggles] = load(study.path, study.profile, (*study.overrides, f"tune.cell={name}"))
+            others = (each for each in study.overrides if each != f"tune.cell={name}")
+            studies[toggles] = load(study.path, study.profile, (*others, f"tune.cell={name}"))
     return tune_cells([*studies.values()], slots=slots, deadline=time.monotonic() + seconds, apply=apply, detach=detach)

@@ -87,10 +87,11 @@ def test_what_is_said_of_a_study_is_not_dropped_beside_a_runs_folder(
 
 
 def test_a_cell_is_searched_once_however_it_is_spelt(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[str]] = []
+    asked, overrides = list[list[str]](), list[list[tuple[str, ...]]]()
 
     def tune_cells(studies: Any, **_: Any) -> TuneResult:
         asked.append([study.tune.cell for study in studies])
+        overrides.append([study.overrides for study in studies])
         return TuneResult(0)
 
     monkeypatch.setattr("harness.grid.tune.tune_cells", tune_cells)
@@ -104,6 +105,8 @@ def test_a_cell_is_searched_once_however_it_is_spelt(harness: Any, monkeypatch: 
     )
     assert harness("tune", *(word for cell in spelt for word in ("--also", cell)))[0] == 0
     assert asked == [["full", "origin", "full-minus-transform_w"]]
+    assert harness("tune", "--set", "tune.cell=origin")[0] == 0
+    assert overrides[1] == [("tune.cell=origin",)], "the line that goes on would grow with each call"
 
 
 def test_workers_of_an_engine_are_asked_for_as_before(folder: Path) -> None:

@@ -70,21 +70,25 @@ class Open:
 
 
 @contextmanager
-def asks_for_checkpoints() -> Iterator[None]:
-    """In the place of a mirror, which is entered once signals are heeded."""
-    os.kill(os.getpid(), signal.SIGUSR1)
+def gets(number: int) -> Iterator[None]:
+    """This process a signal. In the place of a mirror, which is entered once signals are heeded."""
+    os.kill(os.getpid(), number)
     yield
 
 
-def follow(root: Path, looks: int, has_failed: bool) -> tuple[int, list[JobFolder], list[Engine]]:
-    """With two jobs, of which the first has an engine that does not answer."""
+def follow(
+    root: Path, looks: int, has_failed: bool, signal_number: int = signal.SIGUSR1, cancelled: int = 0
+) -> tuple[int, list[JobFolder], list[Engine]]:
+    """With two jobs, of which the first has an engine that does not answer, and so many of which were cancelled."""
     study = load_text("study: s\n", root / "s.yaml")
     asked = Job(AskedStudy(str(study.path), None, (), ()), Resources(executor="slurm"), 1, UNKNOWN, ids=("7_0",))
     folders = [make_job(study.root, asked, JobRuns((make_run("origin"),), {}), {}) for _ in range(2)]
     engines = [Engine(False), Engine(True)]
     jobs = [LiveJob(folder, asked, engine, {}) for folder, engine in zip(folders, engines, strict=True)]
     watch = Watch(study, jobs, Open(looks, has_failed), "run-grid", fail_fast=has_failed)
-    return watch.follow(asks_for_checkpoints()), folders, engines
+    for folder in folders[:cancelled]:
+        folder.cancel()
+    return watch.follow(gets(signal_number)), folders, engines
 
 
 @pytest.fixture(autouse=True)
@@ -102,3 +106,14 @@ def test_an_engine_that_does_not_answer_keeps_no_other_job_from_its_end(tmp_path
     code, folders, engines = follow(tmp_path, 2, True)
     assert code == FAILED_RUNS and [engine.asked for engine in engines][1][-1] == "cancel"
     assert [folder.is_cancelled for folder in folders] == [True, True]
+
+
+@pytest.mark.parametrize("cancelled", [0, 1, 2])
+def test_ctrl_c_says_of_workers_that_were_cancelled_no_more_that_they_go_on(
+    tmp_path: Path, cancelled: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.grid.submit.note", (told := []).append)
+    code, _, _ = follow(tmp_path, 2, False, signal.SIGINT, cancelled)
+    after = "all workers were told to end, after checkpoints; `run-grid` goes on"
+    assert code == 130 and (told == [after]) == (cancelled == 2)
+    assert any("the workers go on" in text for text in told) == (cancelled < 2)

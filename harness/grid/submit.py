@@ -267,10 +267,13 @@ class Watch:
         return any(state.phase != "gone" for state in states)
 
     def _leave(self) -> None:
-        ends = [job for job in self.jobs if not job.executor.outlives_caller]
+        left = [job for job in self.jobs if not job.folder.is_cancelled]
+        ends = [job for job in left if not job.executor.outlives_caller]
         for job in ends:
             job.executor.cancel(job.job.ids)
-        if len(ends) < len(self.jobs):
+        if not left:
+            note(f"all workers were told to end, after checkpoints; `{self.again}` goes on")
+        if len(ends) < len(left):
             end = self.study.command("cancel")
             note(f"the workers go on; `{self.again}` follows them again, `{end}` ends them")
         if ends:

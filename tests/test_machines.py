@@ -96,7 +96,7 @@ def test_a_report_tells_what_differs_and_nothing_where_only_names_do(tmp_path: P
     one, two = (replace(A, device="Xeon", kind="cpu", threads=count) for count in (1, 2))
     assert told(one) == told(replace(one, threads=0)) == [] and "threads" not in told(one, A)[0]
     (line,) = told(one, two)
-    begin = f"Not all runs had the same number of processor threads: {count - 1} with 1; {name} with 2. Sums differ"
+    begin = f"Not all runs had the same number of processor threads: {count - 1} with 1; {name} with 2. The last"
     assert line.startswith(begin)
     (line,) = told(one, one, two)
     assert f"; {name} with 1, then 2. " in line, "a run that went on with another number"

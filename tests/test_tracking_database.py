@@ -48,6 +48,14 @@ def test_a_database_whose_making_ends_in_the_middle_leaves_nothing(
     assert [each.name for each in connect(uri).search_experiments()] == ["Default"]
 
 
+def test_what_another_version_of_mlflow_does_by_itself_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(utils, "_initialize_tables")
+    prepare_database(f"sqlite:///{tmp_path}/m.db")
+    assert [(path.name, path.stat().st_size) for path in tmp_path.iterdir()] == [("m.db", 0)]
+
+
 def test_one_that_was_left_half_made_is_told_with_what_to_do(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "m.db")) as database:
         database.execute("create table metrics (key text, step int)")

@@ -91,7 +91,7 @@ def by_machine(runs: Iterable[Run]) -> list[tuple[Span, ...]]:
         lines.append(("Not all runs were trained on the same device: ", *_shares(devices, "on"), f"{what}."))
     threads = _groups((run, _in_turn(_threads(run))) for run in noted if any(_threads(run)))
     if len(threads) > 1 or ", then " in "".join(threads):
-        why = ". Sums differ in their last digits by it, and training in what follows: runs of one seed are less alike"
+        why = ". The last digits of sums depend on it, and so does all training: runs of one seed are less alike"
         lines.append(("Not all runs had the same number of processor threads: ", *_shares(threads, "with"), f"{why}."))
     packages = dict.fromkeys(name for run in noted for each in run.machines for name in each.versions)
     for package in packages:

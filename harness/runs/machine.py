@@ -31,7 +31,7 @@ class Machine:
     kind: Kind | Literal[""] = ""
     """Of the device; earlier versions noted none."""
     threads: int = 0
-    """Of the processor, by which the order of sums differs; 0 on a GPU, and where earlier versions noted none."""
+    """Of the processor: the order of sums depends on them. 0 on a GPU, and where an earlier version noted none."""
 
 
 def this_machine(gpu: str, count: int) -> Machine:

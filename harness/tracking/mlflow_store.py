@@ -106,8 +106,10 @@ def prepare_database(uri: str) -> None:
     if file is None or file.stat().st_size:
         return
     file = file.resolve()  # not the link to it
-    from mlflow.store.db.utils import _initialize_tables
+    from mlflow.store.db import utils
 
+    if not hasattr(utils, "_initialize_tables"):  # of another version of MLflow, which makes them itself when used
+        return
     with files.alone(file.parent, file.name) as lock:
         if file.stat().st_size:  # another process has made it meanwhile
             return
@@ -116,7 +118,7 @@ def prepare_database(uri: str) -> None:
             engine = create_engine(make_url(uri).set(database=str(temporary)), poolclass=NullPool)
             # What is thrown away if it is not whole need not be on the disk at each step, which takes a minute.
             event.listen(engine, "connect", lambda database, _: database.executescript(_UNSAFE))
-            _initialize_tables(engine)
+            utils._initialize_tables(engine)
         Path(lock.lock_file).unlink(missing_ok=True)  # who waits for it sees the file, as who comes later does
 
 

@@ -71,7 +71,7 @@ class MetricSender:
         self._there: dict[str, dict[int, tuple[int, float]]] = {}
         """Metric -> images seen -> time and value of the newest point on the server, while a run writes again what
         it had written before: it is asked once, not at each sync."""
-        self._last: dict[str, tuple[int, float]] = {}
+        self._sent: dict[str, tuple[int, float]] = {}
         """Metric -> images seen and value of what was sent last: for the end of a curve nothing is asked."""
         self._certain = self._told = False
 
@@ -117,14 +117,14 @@ class MetricSender:
     def _lacking(self, metrics: Iterable[Noted]) -> list[Noted]:
         """What the server does not show. It is asked only for names of which points come that are not beyond the last
         one: as the run went on from an earlier state, or the process died before all was sent."""
-        last = {(shown_as(name), step): (value, at) for name, value, at, step in metrics}
-        last = {key: its for key, its in last.items() if self._last.get(key[0]) != (key[1], its[0])}
-        again = {name for name, step in last if step <= self.ledger.steps.get(name, -1)}
-        if last and not again:
+        newest = {(shown_as(name), step): (value, at) for name, value, at, step in metrics}
+        rows = [(name, value, at, step) for (name, step), (value, at) in newest.items()]
+        rows = [row for row in rows if self._sent.get(row[0]) != (row[3], row[1])]
+        again = {name for name, _, _, step in rows if step <= self.ledger.steps.get(name, -1)}
+        if rows and not again:
             self._there.clear()
         self._ask(again - self._there.keys())
-        lacking = [(name, value, at, step) for (name, step), (value, at) in last.items()]
-        return [self._after(noted) for noted in lacking if not self._has(noted)]
+        return [self._after(row) for row in rows if not self._has(row)]
 
     def _ask(self, names: Collection[str] | None) -> None:
         """Learn what the server has of these metrics, None: of all; also under the names of earlier versions."""
@@ -165,7 +165,7 @@ class MetricSender:
             self.client.log_batch(self.ledger.run_id, metrics=[Metric(*noted) for noted in metrics])
         for name, value, at, step in self.ledger.pending:
             self.ledger.steps[name] = max(self.ledger.steps.get(name, -1), step)
-            self._last[name] = step, value
+            self._sent[name] = step, value
             if name in self._there:
                 self._there[name][step] = (at, value)
         self.ledger.pending, self._certain = [], True

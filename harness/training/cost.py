@@ -42,7 +42,8 @@ def hardware(device: str, count: int) -> Machine:
     """This machine, with the device that a run has here, `cpu` or `cuda`, so many of it."""
     here = this_machine(torch.cuda.get_device_name() if device == "cuda" else "", count)
     threads = 0 if device == "cuda" else torch.get_num_threads()
-    return replace(here, versions={**here.versions, "torch": str(torch.__version__)}, threads=threads)  # with its build
+    built = str(torch.__version__)  # with what it was built for
+    return replace(here, versions={**here.versions, "torch": built}, threads=threads)
 
 
 def gflops_per_step(trainer: Trainer) -> float:

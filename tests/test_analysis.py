@@ -103,10 +103,11 @@ class TestOneEffect:
 
 class TestFamily:
     def test_holm_by_hand(self):
-        assert holm([0.01, 0.04, 0.03, 0.2]) == pytest.approx([0.04, 0.09, 0.09, 0.2])
-        assert holm([0.5, 0.9]) == [1.0, 1.0]
-        assert holm([None, 0.02]) == [None, 0.04]
-        assert holm([]) == []
+        assert holm([0.01, 0.04, 0.03, 0.2], 4) == pytest.approx([0.04, 0.09, 0.09, 0.2])
+        assert holm([0.5, 0.9], 2) == [1.0, 1.0]
+        assert holm([None, 0.02], 2) == [None, 0.04]
+        assert holm([None, 0.02], 1) == [None, 0.02]
+        assert holm([], 0) == []
 
     def test_every_variant_of_a_metric_is_in_the_family(self):
         rng = np.random.default_rng(0)
@@ -114,7 +115,7 @@ class TestFamily:
         for name in "abcdefg":
             cells[name] = {seed: value * math.exp(rng.normal(-0.02, 0.05)) for seed, value in SEEDS.items()}
         effects = variants(grid(cells)).values()
-        assert [effect.p_holm for effect in effects] == holm([effect.p for effect in effects])
+        assert [effect.p_holm for effect in effects] == holm([effect.p for effect in effects], 7)
         assert min(effect.p_holm for effect in effects) >= min(1.0, 7 * min(effect.p for effect in effects)) - 1e-12
 
     def test_a_verdict_needs_the_corrected_p(self):

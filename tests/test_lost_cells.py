@@ -151,7 +151,7 @@ class TestPairs:
         result = read(without(study("one-at-a-time", noise=2), "a"))
         chances = [effect.estimate.p for effect in result.effects]
         assert chances.count(None) == 1
-        assert [effect.estimate.p_holm for effect in result.effects] == holm(chances)
+        assert [effect.estimate.p_holm for effect in result.effects] == holm(chances, 4)
         assert min(p for p in chances if p) * 4 == pytest.approx(min(e.estimate.p_holm or 1 for e in result.effects))
 
     def test_a_lost_baseline_is_the_reason_of_all(self):

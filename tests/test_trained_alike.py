@@ -1,13 +1,22 @@
-"""A finished run records what proves that another one trained alike: a digest of the weights that it came to."""
+"""A finished run records what proves that another one trained alike: a digest of the weights that it came to.
+
+And what is made of such a proof: the two are one cell.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from designs import FOUR, cells_of, table_of
 from executed import RUN, execute, install
+from harness.analysis.analyse import analyse
+from harness.analysis.export import as_json
+from harness.analysis.looks import Looks
 from harness.runs.folders import RunFolder
 from harness.training import checkpoint
 
@@ -30,3 +39,28 @@ def test_a_result_of_an_earlier_version_has_none_and_is_read(tmp_path: Path) -> 
     (tmp_path / "result.json").write_text('{"metrics": {"fd": 1.0}, "cards": {"fd": {}}, "cost": {}}')
     found = RunFolder(tmp_path).result()
     assert found is not None and found.weights == ""
+
+
+@pytest.mark.parametrize("looks", [None, Looks(3, 8)])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_cell_that_trained_as_the_baseline_makes_no_other_verdict_harder(looks: Looks | None, seed: int) -> None:
+    cells = cells_of("one-at-a-time")
+    rng = np.random.default_rng(seed)
+    values = 60 + rng.normal(size=(5, len(cells))) * (1, 1, 1, 1, 4) + np.array([0.0, 9.0, -7.0, 0.1, 0.0])
+    plain = table_of(cells, values)
+    one_more = table_of([*cells, ("e",)], np.column_stack([values, values[:, 0]]), toggles=(*FOUR, "e"))
+    one_more = replace(one_more, trained=tuple((str(cell % 5), "") for _ in range(5) for cell in range(6)))
+    margins = {"clip_score": 1.0}
+    before, after = (analyse(each, "origin", margins, looks=looks) for each in (plain, one_more))
+    told = before.of("clip_score"), after.of("clip_score")
+    was, now = ({effect.toggle: effect.estimate for effect in result.effects} for result in told)
+    assert now.pop("e").is_alike and not any(each.is_alike for each in now.values())
+    assert [each.estimate.is_alike for each in told[1].cells if each.estimate] == [False] * 4 + [True]
+    for toggle, estimate in now.items():
+        for name in ("low", "high", "p", "p_holm", "p_equivalent"):
+            assert getattr(estimate, name) == pytest.approx(getattr(was[toggle], name), rel=1e-9), (toggle, name)
+        for name in ("verdict", "decided_after", "uneven"):
+            assert getattr(estimate, name) == getattr(was[toggle], name), (toggle, name)
+    said = as_json(after)["metrics"]["clip_score"]
+    assert said["holm"] == {"effects": 4, "cells": 4, "interactions": 0}
+    assert {"better", "worse"} & {each["verdict"] for each in said["effects"]}

@@ -274,12 +274,12 @@ class TestWords:
 
 
 def test_a_cell_that_shares_its_runs_adds_nothing_to_what_a_plan_detects():
-    """Its toggle changes nothing, so the plan is that of the other toggles with one more effect in the family."""
+    """Its toggle changes nothing, so the plan is that of the other toggles alone."""
     from harness.design.contrasts import estimable
     from harness.design.power import detectable, minimum_detectable
 
     cells = cells_of("one-at-a-time")
     can = estimable(cells, FOUR)
     found = detectable(can, len(cells), 3, {("d",): ()})[0]
-    assert found == pytest.approx(minimum_detectable((2 / 3) ** 0.5, 2 * 3, 0.05 / 4))
+    assert found == pytest.approx(minimum_detectable((2 / 3) ** 0.5, 2 * 3, 0.05 / 3))
     assert found > detectable(can, len(cells), 3)[0]

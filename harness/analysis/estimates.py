@@ -63,8 +63,10 @@ class _Fitted:
 
 
 def estimates(sample: Sample, questions: Sequence[Question]) -> tuple[Estimate, ...]:
-    """The answers to a family of contrasts; Holm's correction is over all of them.
+    """The answers to a family of contrasts.
 
+    Holm's correction is over all of them but those of cells that trained alike: these are known and not tested. One
+    without a result counts, so that a lost cell makes no other verdict easier.
     Where seeds were added by looks, a p is one of all looks so far, and Holm's correction of these is the
     group-sequential Holm procedure (Ye, Li, Liu and Yao 2013; Maurer and Bretz 2013).
     """
@@ -74,7 +76,8 @@ def estimates(sample: Sample, questions: Sequence[Question]) -> tuple[Estimate, 
     looks = [_fitted(look, weights) for look in sample.at_looks]
     last = looks[-1] if looks else _fitted(sample, weights)
     p, equivalent = _over_looks(sample, looks, last)
-    corrected = [[statistics.holm(_without_nan(row)) for row in of] for of in (p, equivalent)]
+    size = sum(question.settled != "equivalent" for question in questions)
+    corrected = [[statistics.holm(_without_nan(row), size) for row in of] for of in (p, equivalent)]
     answers = []
     for place, question in enumerate(questions):
         by_look = [[row[place] for row in of] for of in corrected]

@@ -9,7 +9,7 @@
     "title", "better": "lower" | "higher", "scale": "log" | "raw", "unit": "%" or the metric's, "role",
     "residual_sd", "df", "seed_correlation", "margin", "card",
     "notes": [text],
-    "holm": {"effects", "cells", "interactions": size of the family},
+    "holm": {"effects", "cells", "interactions": size of the family, without those of cells that trained alike},
     "effects": [{"toggle": a toggle or a level, ESTIMATE, "pairs", "aliases": ["a:b"], "diverged": {"on", "off"}}],
     "trends": [{"factor", "levels": [lowest, ..., highest], "effect", "ci", "p", "n", "by_seed", "own_ci", "paired",
                 "reason"}], in no family of Holm's,
@@ -27,7 +27,7 @@ Differences are in "unit".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.analysis.looks import Looks
@@ -74,9 +74,9 @@ def _metric(result: MetricResult) -> dict[str, Any]:
             for effect in result.effects
         ],
         "holm": {
-            "effects": len(result.effects),
-            "cells": sum(cell.estimate is not None for cell in result.cells),
-            "interactions": len(result.interactions),
+            "effects": _family(effect.estimate for effect in result.effects),
+            "cells": _family(cell.estimate for cell in result.cells),
+            "interactions": _family(each.estimate for each in result.interactions),
         },
         "trends": [_trend(trend) for trend in result.trends],
         "cells": [_cell(cell) for cell in result.cells],
@@ -92,6 +92,11 @@ def _metric(result: MetricResult) -> dict[str, Any]:
             "contrasts": dict(zip(lenth.names, lenth.values, strict=True)),
         },
     }
+
+
+def _family(estimates: Iterable[Estimate | None]) -> int:
+    """How many of them Holm's correction is over."""
+    return sum(estimate is not None and not estimate.is_alike for estimate in estimates)
 
 
 def _estimate(estimate: Estimate, name: str = "effect") -> dict[str, Any]:

@@ -30,7 +30,9 @@ class Estimate:
     """Ends of the 95 % interval; None where `reason` says why there is none."""
     p: float | None
     p_holm: float | None
-    """After Holm's correction over its family: the effects, the cells or the interactions of a metric."""
+    """After Holm's correction over its family: the effects, the cells or the interactions of a metric that are not of
+    cells that trained alike.
+    """
     p_equivalent: float | None
     """Of two one-sided tests against the study's margin, after Holm's correction; None without a margin."""
     seeds: tuple[int, ...]
@@ -61,6 +63,11 @@ class Estimate:
     @property
     def n(self) -> int:
         return len(self.seeds)
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether its cells trained alike: equivalent without a test, and so in no family of Holm's."""
+        return self.verdict == "equivalent" and self.p_equivalent is None
 
 
 @dataclass(frozen=True)

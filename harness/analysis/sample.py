@@ -86,7 +86,7 @@ class Sample:
     @functools.cached_property
     def uneven(self) -> Bools:
         """[cells]: which spread over seeds unlike the others."""
-        return self.fit.uneven(_UNEVEN / max(1, len(self.twins)))[list(self.twins)]
+        return self.fit.uneven(_UNEVEN / max(1, len(set(self.twins))))[list(self.twins)]
 
     def folded(self, weights: Floats) -> Floats:
         """Contrasts [..., cells] with the weights of twins on the first of them; 0 where only twins are compared."""

@@ -99,13 +99,12 @@ def pearson(ours: Floats, theirs: Floats, noise: float = 0.0) -> float | None:
     return float(np.corrcoef(*scaled)[0, 1])
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down correction of a family of p-values; a missing one stays missing and counts in the family."""
-    size = len(p_values)
+def holm(p_values: Sequence[float | None], size: int) -> list[float | None]:
+    """Holm's step-down correction of a family of so many p-values; a missing one stays missing."""
     order = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
     steps = accumulate((min(1.0, (size - rank) * p) for rank, (p, _) in enumerate(order)), max)
     corrected = {place: step for (_, place), step in zip(order, steps, strict=True)}
-    return [corrected.get(place) for place in range(size)]
+    return [corrected.get(place) for place in range(len(p_values))]
 
 
 def sign_flip(differences: Floats, noise: float = 0.0) -> tuple[float, float] | None:

@@ -29,8 +29,9 @@ def detectable(
 
     Each is the worst of its family: any effect (or group of interactions) as large as that is found. None: the design
     has none, or one seed, which gives no interval at all. `twins`: cells -> the cell that has their settings and
-    whose runs are theirs; both are one cell for the residual. `level`: of a test that is to have an error rate, by the
-    rate and the degrees of freedom that a seed brings, where seeds are added by a rule.
+    whose runs are theirs; both are one cell for the residual, and a contrast of such alone is not in the family.
+    `level`: of a test that is to have an error rate, by the rate and the degrees of freedom that a seed brings, where
+    seeds are added by a rule.
     """
     twins = twins or {}
     of_a_seed = cells - len(twins) - 1
@@ -43,6 +44,7 @@ def detectable(
             for cell, weight in weights.items():
                 folded[twins.get(cell, cell)] = folded.get(twins.get(cell, cell), 0.0) + weight
             squares.append(sum(weight**2 for weight in folded.values()))
+        squares = [each for each in squares if each > 1e-18]
         if not squares or df < 1:
             return None
         return minimum_detectable(math.sqrt(max(squares) / seeds), df, level(ALPHA / len(squares), of_a_seed))

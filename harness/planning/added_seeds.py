@@ -85,7 +85,9 @@ def decided_after(
     for row, contrast in enumerate(design.effects):
         for cell, weight in contrast.weights.items():
             weights[row, place[cell]] += weight
-    if len(trained) < 2 or np.abs(weights).max() < 1e-9:
+    # A contrast of cells that are trained alike is known beforehand and not tested.
+    weights = weights[np.abs(weights).max(axis=1) > 1e-9]
+    if not len(weights):
         return np.array([float(FIRST_LOOK)]), 0.0  # nothing differs, which the first look says
     looks, count = Looks(FIRST_LOOK, most), max(50, min(STUDIES, _MOST_DRAWS // (most * len(trained))))
     rng, means = numpy_generator(0, "seeds that are added"), effect * np.array([float(len(cell)) for cell in trained])
@@ -108,9 +110,7 @@ def _decided(values: Floats, weights: Floats, margins: tuple[float, float] | Non
     df = (counts - 1) * (values.shape[2] - 1)
     sd = np.sqrt(squares[:, looks.first - 1 :] / df)
     estimates = means[:, looks.first - 1 :] @ weights.T
-    # A contrast of cells that are trained alike is known beforehand, and counts in the family all the same.
-    alike = np.abs(weights).max(axis=1) < 1e-9
-    errors = sd[:, :, None] * np.where(alike, np.inf, np.sqrt((weights**2).sum(axis=1))) / np.sqrt(counts)[:, None]
+    errors = sd[:, :, None] * np.sqrt((weights**2).sum(axis=1)) / np.sqrt(counts)[:, None]
 
     def two_sided(t: Floats) -> Floats:
         """[studies, looks, contrasts]: p of the rule by then."""
@@ -123,7 +123,7 @@ def _decided(values: Floats, weights: Floats, margins: tuple[float, float] | Non
         least, most = margins
         inside = np.minimum(estimates - least, most - estimates)
         p = np.minimum(p, _holm(two_sided(inside / errors) / 2))
-    return np.asarray((alike | (p < ALPHA)).all(axis=2))
+    return np.asarray((p < ALPHA).all(axis=2))
 
 
 def _holm(p: Floats) -> Floats:

@@ -31,8 +31,8 @@ from harness.text import listed, quantity
 _EFFECTS = (
     "Effect: mean difference between runs of equal seed with the idea and without it; for distances that of "
     "logarithms, shown in %. 95 % interval: with the residual of all cells. p (Holm): corrected over all rows of a "
-    "table; a verdict needs p < 0.05. Own interval: from the effect's own seeds alone. {}d_z: effect in units of "
-    "its spread over seeds."
+    "table but those of cells that trained alike; a verdict needs p < 0.05. Own interval: from the effect's own seeds "
+    "alone. {}d_z: effect in units of its spread over seeds."
 )
 _SIGN_FLIP = "Sign-flip p: the exact test, and the smallest value that so few seeds allow. "
 _LOOKS = (

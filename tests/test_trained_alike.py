@@ -17,6 +17,7 @@ from executed import RUN, execute, install
 from harness.analysis.analyse import analyse
 from harness.analysis.export import as_json
 from harness.analysis.looks import Looks
+from harness.report import caveats
 from harness.runs.folders import RunFolder
 from harness.training import checkpoint
 
@@ -64,3 +65,6 @@ def test_a_cell_that_trained_as_the_baseline_makes_no_other_verdict_harder(looks
     said = as_json(after)["metrics"]["clip_score"]
     assert said["holm"] == {"effects": 4, "cells": 4, "interactions": 0}
     assert {"better", "worse"} & {each["verdict"] for each in said["effects"]}
+    near = [replace(it, estimate=replace(it.estimate, p=0.04, verdict="inconclusive")) for it in told[1].effects[:1]]
+    caveat, *_ = caveats._on_metric(replace(told[1], effects=(*near, *told[1].effects[1:])), None)
+    assert "Holm's correction for 4 comparisons leaves" in caveat[-1]

@@ -27,11 +27,11 @@ Differences are in "unit".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from harness.analysis.looks import Looks
-from harness.analysis.results import Analysis, CellResult, Estimate, LookResult, MetricResult, Trend
+from harness.analysis.results import Analysis, CellResult, Estimate, LookResult, MetricResult, Trend, family_size
 from harness.analysis.sample import ALPHA
 from harness.analysis.spending import spent
 
@@ -74,9 +74,9 @@ def _metric(result: MetricResult) -> dict[str, Any]:
             for effect in result.effects
         ],
         "holm": {
-            "effects": _family(effect.estimate for effect in result.effects),
-            "cells": _family(cell.estimate for cell in result.cells),
-            "interactions": _family(each.estimate for each in result.interactions),
+            "effects": family_size(effect.estimate for effect in result.effects),
+            "cells": family_size(cell.estimate for cell in result.cells),
+            "interactions": family_size(each.estimate for each in result.interactions),
         },
         "trends": [_trend(trend) for trend in result.trends],
         "cells": [_cell(cell) for cell in result.cells],
@@ -92,11 +92,6 @@ def _metric(result: MetricResult) -> dict[str, Any]:
             "contrasts": dict(zip(lenth.names, lenth.values, strict=True)),
         },
     }
-
-
-def _family(estimates: Iterable[Estimate | None]) -> int:
-    """How many of them Holm's correction is over."""
-    return sum(estimate is not None and not estimate.is_alike for estimate in estimates)
 
 
 def _estimate(estimate: Estimate, name: str = "effect") -> dict[str, Any]:

@@ -5,7 +5,7 @@ Numbers are in the unit that readers see: % change for a metric of scale log (a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -68,6 +68,11 @@ class Estimate:
     def is_alike(self) -> bool:
         """Whether its cells trained alike: equivalent without a test, and so in no family of Holm's."""
         return self.verdict == "equivalent" and self.p_equivalent is None
+
+
+def family_size(estimates: Iterable[Estimate | None]) -> int:
+    """Over how many of them, all of one kind, Holm's correction is."""
+    return sum(estimate is not None and not estimate.is_alike for estimate in estimates)
 
 
 @dataclass(frozen=True)

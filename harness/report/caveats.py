@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from harness.analysis.results import Analysis, Estimate, MetricResult
+from harness.analysis.results import Analysis, Estimate, MetricResult, family_size
 from harness.analysis.sample import ALPHA
 from harness.analysis.statistics import quantile
 from harness.design.kinds import FIRST_LOOK
@@ -138,7 +138,8 @@ def _on_metric(result: MetricResult, at_equal_time: Analysis | None) -> Iterator
     below = [(name, e) for name, e in compared if e.p is not None and e.p < ALPHA]
     if found := [name for name, e in below if e.verdict == "inconclusive"]:
         before, after = ("p of ", " is below 0.05") if result.rule else ("the interval of ", " excludes zero")
-        leaves = f"but Holm's correction for {len(compared)} comparisons leaves the verdict inconclusive"
+        size = family_size(estimate for _, estimate in compared)
+        leaves = f"but Holm's correction for {size} comparisons leaves the verdict inconclusive"
         yield before, listing(found), f"{after}, {leaves}. More seeds would help."
     if found := [name for name, e in compared if e.uneven]:
         alone = "so interval and p are from its own seeds alone (df = n − 1)."

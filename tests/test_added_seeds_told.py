@@ -31,7 +31,7 @@ from harness.design.design import Design
 from harness.design.kinds import CONTROL_AFTER_AUTO, DesignConfig
 from harness.errors import RecordError
 from harness.grid import whole_seeds
-from harness.planning.added_seeds import decided_after
+from harness.planning.added_seeds import decided_after, ideas_that_count
 from harness.planning.forecast import Given, forecast
 from harness.report.caveats import of_looks
 from harness.report.so_far import shown_so_far
@@ -263,6 +263,28 @@ def test_of_very_many_cells_those_that_differ_most_are_shown(tmp_path: Path) -> 
     assert isinstance(table, TextTable) and "first of 4" in str(head) and "not shown here: 40 cells" in str(more)
     names = [row[0].plain for row in table.rows if row]
     assert names == ["origin", *(f"c{place:03d}" for place in range(59, 40, -1))]
+
+
+@pytest.mark.parametrize("kind", ["one-at-a-time", "leave-one-out", "both", "full"])
+def test_every_idea_that_changes_something_is_expected_to_change_it_by_as_much(kind: Any) -> None:
+    """Also in designs whose cells have one more that changes nothing."""
+    design = Design(DesignConfig(kind=kind, include=("origin",)), ("a", "b", "idle"))
+    first: dict[tuple[str, ...], tuple[str, ...]] = {}
+    twins = {}
+    for cell in design.cells:
+        if (twin := first.setdefault(tuple(each for each in cell if each != "idle"), cell)) != cell:
+            twins[cell] = twin
+    counts = ideas_that_count(design.cells, twins)
+    assert twins and counts.keys() == {cell for cell in design.cells if cell not in twins}
+    effects = {each.toggle: each.weights for each in design.estimable.effects}
+    found = {t: sum(w * counts[twins.get(cell, cell)] for cell, w in of.items()) for t, of in effects.items()}
+    assert found == pytest.approx({"a": 1, "b": 1, "idle": 0})
+
+
+def test_an_idea_that_changes_nothing_alone_may_do_so_with_others() -> None:
+    cells = ((), ("a",), ("b",), ("a", "b"), ("idle",), ("a", "b", "idle"))
+    counts = ideas_that_count(cells, {("idle",): ()})
+    assert counts == {(): 0, ("a",): 1, ("b",): 1, ("a", "b"): 2, ("a", "b", "idle"): 3}
 
 
 def test_toggles_that_change_nothing_are_decided_by_the_first_look() -> None:

@@ -228,6 +228,8 @@ def test_cells_that_share_their_runs_are_trained_once(compared: Any) -> None:
     assert found.least == ("one-at-a-time", 4, 720)
     plain = row(compared(0.3, IDLE.replace("{idle: {loss.mix_lambda: 0.3}}, ", "")), "one-at-a-time")
     assert (plain.cells, plain.seeds, plain.runs) == (2, 3, 6) and plain.effect == own.effect
+    (nothing,) = why(compared(0.3, IDLE.replace(", transform_w", "").replace("10}", "5}")))
+    assert nothing.startswith("nothing to detect: no toggle changes what is trained")
 
 
 def test_more_runs_are_said_where_interactions_are_told_alike(compared: Any) -> None:

@@ -225,5 +225,24 @@ class TestCosts:
         assert {c.cell: c.mean for c in timed.cells} == pytest.approx({"origin": 20.0, "a": math.sqrt(80 * 10)})
         assert not timed.cell("a").estimate.paired
 
+    def test_cells_that_trained_alike_stay_so_unless_the_one_does_more(self):
+        """Their times differ by chance, where they do the same work."""
+
+        def told(flops):
+            cells = {"origin": (10.0, 20.0, 7.5), "a": (10.2, 20.0, flops), "b": (11.0, 15.0, 9.0)}
+            records = []
+            for cell, (speed, end, gflops) in cells.items():
+                for each in self.runs(cell, speed, end):
+                    cost = {"s_per_kimg": speed, "gflops_per_step": gflops}
+                    weights = f"{each.run.seed} {cell if cell == 'b' else ''}"
+                    records.append(replace(each, result=replace(each.result, cost=cost, weights=weights)))
+            result = equal_time(records, "origin", ("a", "b")).of("fd_emoji")
+            return {each.toggle: each.estimate for each in result.effects}["a"], result.cell("a").mean, result.df
+
+        alike, mean, df = told(7.501)
+        assert (alike.alike, alike.verdict, mean, df) == (True, "equivalent", pytest.approx(20), 1)
+        dearer, mean, df = told(8.0)
+        assert not dearer.alike and mean == pytest.approx(20 * (80 / 20) ** (1 - 1 / 1.02)) and df == 2
+
     def test_without_speeds_or_curves_there_is_none(self):
         assert equal_time(scores({"a": BASE}), "origin", NAMES) is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 
@@ -59,13 +59,14 @@ def analyse(
     left_out: tuple[str, ...] = ()
     if looks:
         table, left_out = looked_at(table, baseline, looks)
+    seeds, _ = table.blocks(baseline)
+    by_look = tuple(table.under(seeds[:n]).twins for n in range(looks.first, len(seeds))) if looks else ()
     metrics = []
     for column in table.columns:
         _check_positive(table, column)
         name = column.metric.name
         margin = margins.get(name, margins.get(base(name)))
-        metrics.append(_MetricAnalysis(Coverage(table, baseline, column), margin, looks).result())
-    seeds, _ = table.blocks(baseline)
+        metrics.append(_MetricAnalysis(Coverage(table, baseline, column), margin, looks, by_look).result())
     return Analysis(
         baseline=baseline,
         toggles=table.toggles,
@@ -115,10 +116,12 @@ class _Readable:
 class _MetricAnalysis:
     """One metric of a table."""
 
-    def __init__(self, coverage: Coverage, margin: float | None, looks: Looks | None) -> None:
+    def __init__(
+        self, coverage: Coverage, margin: float | None, looks: Looks | None, by_look: tuple[tuple[int, ...], ...]
+    ) -> None:
         self.coverage, self.table, self.column = coverage, coverage.table, coverage.column
         scaled = self.column.metric.scaled(np.where(coverage.there, coverage.values, np.nan))
-        self.sample = Sample(self.column.metric, coverage.seeds, scaled, margin, self.table.twins, looks)
+        self.sample = Sample(self.column.metric, coverage.seeds, scaled, margin, self.table.twins, looks, by_look)
         self.estimable = self.table.estimable_from(coverage.readable()[0])
 
     def result(self) -> MetricResult:
@@ -151,10 +154,11 @@ class _MetricAnalysis:
     def _difference(self, place: int) -> Question:
         """A cell against the baseline."""
         base, twins, counts = self.coverage.base, self.table.twins, self.table.counts[place]
-        weights = np.zeros(len(twins))
+        weights, planned = np.zeros((2, len(twins)))
+        planned[[base, place]] = -1, 1
         missing = self.coverage.missing([base, place])
         if not missing:
-            weights[[base, place]] = -1, 1
+            weights = planned
         verdict: Verdict | None = None
         reason = ""
         if self.coverage.is_diagnostic([place]):
@@ -166,7 +170,7 @@ class _MetricAnalysis:
         elif twins[place] == twins[base]:
             verdict, like = "equivalent", self.table.cells[base].name
             reason = f"trained exactly as {like}: the same settings, or the same weights at the end"
-        return Question(weights, verdict, "; ".join(filter(None, [reason, missing])))
+        return Question(weights, planned, verdict, "; ".join(filter(None, [reason, missing])))
 
     def _cell(self, place: int, estimate: Estimate | None) -> CellResult:
         by_seed = self.coverage.values[:, place]
@@ -199,28 +203,21 @@ class _MetricAnalysis:
             if key in planned:
                 wanted = frozenset(self.table.places[cell] for cell in planned[key].weights)
             left, read = next(((of_cells[key], cells) for of_cells, cells in options if key in of_cells), (None, None))
-            weights = self.table.vector((left or contrast).weights)
-            if self.coverage.is_diagnostic(np.flatnonzero(weights).tolist()):
-                question = Question(weights if left else 0 * weights, "diagnostic", SEEN)
-            elif not self.sample.folded(weights).any():
-                question = Question(weights, "equivalent", "it compares cells that were trained alike")
-            else:
-                question = Question(weights if left else 0 * weights, None, self._without(wanted, read))
-            readable.append(_Readable(contrast, left, question))
+            readable.append(_Readable(contrast, left, self._question(contrast, left, wanted, read)))
         return readable
 
-    def _without(self, wanted: Places, read: Places | None) -> str:
-        """Which cells of a contrast it is read without, and why; of one that cannot be read, which it lacks."""
-        missing = self.coverage.missing(wanted)
-        if read is None:
-            return missing or self._apart(wanted - self.coverage.joined)
-        reasons = "; ".join(filter(None, [missing, self._apart((wanted & self.coverage.present) - read)]))
-        return f"estimated from the other cells, as {reasons}" if reasons else ""
-
-    def _apart(self, places: Collection[int]) -> str:
-        if not places:
-            return ""
-        return f"{self.table.names(places)} share{'s' * (len(places) == 1)} no seed with the other cells"
+    def _question(self, contrast: Contrast, left: Contrast | None, wanted: Places, read: Places | None) -> Question:
+        """What is left of a contrast of the cells `wanted`, chosen from `read`."""
+        planned = self.table.vector(contrast.weights)
+        weights = self.table.vector(left.weights) if left else 0 * planned
+        if self.coverage.is_diagnostic(np.flatnonzero(weights if left else planned).tolist()):
+            return Question(weights, planned, "diagnostic", SEEN)
+        if not self.sample.folded(planned).any():
+            return Question(planned, planned, "equivalent", "it compares cells that were trained alike")
+        if left and not self.sample.folded(weights).any():
+            reason = f"{self.coverage.without(wanted, None)}; the cells that are left were trained alike"
+            return Question(0 * weights, planned, None, reason)
+        return Question(weights, planned, None, self.coverage.without(wanted, read))
 
     def _effects(self) -> tuple[Effect, ...]:
         contrasts = self._contrasts(lambda design: {effect.toggle: effect for effect in design.effects})
@@ -243,7 +240,7 @@ class _MetricAnalysis:
                     f"{lost[True]} of {runs[True]} runs with it diverged, {lost[False]} of {runs[False]} without it"
                 )
                 reason = "; ".join(filter(None, [reason, question.reason]))
-                question = Question(question.weights, "diverged", reason)
+                question = replace(question, settled="diverged", reason=reason)
             questions.append(question)
         return tuple(
             Effect(read.toggle, estimate, read.pairs, read.aliases, lost)
@@ -272,7 +269,8 @@ class _MetricAnalysis:
             return {}
         found = {}
         for idea, halves in simple_effects(interaction).items():
-            without, joint = estimates(self.sample, [Question(self.table.vector(weights)) for weights in halves])
+            vectors = [self.table.vector(weights) for weights in halves]
+            without, joint = estimates(self.sample, [Question(vector, vector) for vector in vectors])
             found[idea] = without, joint
         return found
 

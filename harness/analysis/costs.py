@@ -8,9 +8,10 @@ from itertools import combinations
 
 import numpy as np
 
-from harness.analysis.from_records import analyse_records
+from harness.analysis.from_records import analyse_records, table_of
 from harness.analysis.looks import Looks
 from harness.analysis.results import Analysis
+from harness.analysis.table import RunTable
 from harness.design.factors import Factor
 from harness.metrics.definitions import find_metric
 from harness.runs.record import Result, RunRecord, state_of
@@ -57,8 +58,7 @@ def timing_noise(cells: Sequence[CellCost]) -> float | None:
     alike = [
         (one.ratio, other.ratio)
         for one, other in combinations(cells, 2)
-        if one.ratio and other.ratio and FLOPS in one.means and FLOPS in other.means
-        if abs(one.means[FLOPS] / other.means[FLOPS] - 1) < _SAME_WORK
+        if one.ratio and other.ratio and _same_work(one, other)
     ]
     return max((max(pair) / min(pair) - 1 for pair in alike), default=None)
 
@@ -89,13 +89,32 @@ def equal_time(
     A cell that takes twice as long per image is read at half of the images, between its snapshots by a straight line
     (of logarithms for a distance). A cell that is faster than the baseline is read at its end, which favours the
     baseline. A script leaves no images of its beginning: a cell that had reached no snapshot by then has no value.
+    Cells that trained alike and do the same work are read where the first of them is: their times differ by chance.
     None when runs have no speed or fewer than two snapshots.
     """
-    ratios = {cost.cell: cost.ratio for cost in costs(records, baseline)}
+    ratios = _shared_ratios(costs(records, baseline), table_of(records, toggles, factors), baseline)
     early = [_early(record, ratios[record.run.cell]) for record in records]
     if not any(record.result and record.result.metrics for record in early):
         return None
     return analyse_records(early, baseline, toggles, margins, factors, looks)
+
+
+def _shared_ratios(cells: Sequence[CellCost], table: RunTable, baseline: str) -> dict[str, float | None]:
+    """By cell, one for all that trained alike and do the same work: the baseline's, or that of the first."""
+    by_name = {cost.cell: cost for cost in cells}
+    ratios = {cost.cell: cost.ratio for cost in cells}
+    base = table.place(baseline)
+    for cell, twin in zip(table.cells, table.twins, strict=True):
+        first = by_name[baseline if twin == table.twins[base] else table.cells[twin].name]
+        if _same_work(by_name[cell.name], first):
+            ratios[cell.name] = first.ratio
+    return ratios
+
+
+def _same_work(one: CellCost, other: CellCost) -> bool:
+    """Whether two cells do the same arithmetic, as far as it is known."""
+    has = FLOPS in one.means and FLOPS in other.means
+    return has and abs(one.means[FLOPS] / other.means[FLOPS] - 1) < _SAME_WORK
 
 
 def _early(record: RunRecord, ratio: float | None) -> RunRecord:
@@ -106,7 +125,10 @@ def _early(record: RunRecord, ratio: float | None) -> RunRecord:
     share = 1 / max(1.0, ratio) if ratio else 0.0
     values = {name: _at(record, name, share) for name in result.metrics}
     metrics = {name: value for name, value in values.items() if value is not None}
-    return replace(record, result=Result(metrics, {name: result.cards[name] for name in metrics}, result.cost))
+    cards = {name: result.cards[name] for name in metrics}
+    # Runs that came to the same weights are the same at this share of them, too, and not at another.
+    weights = result.weights and f"{result.weights} at {share}"
+    return replace(record, result=Result(metrics, cards, result.cost, weights=weights))
 
 
 def _at(record: RunRecord, name: str, share: float) -> float | None:

@@ -59,6 +59,19 @@ class Coverage:
             for why, lost in by_reason.items()
         )
 
+    def without(self, wanted: Places, read: Places | None) -> str:
+        """Which cells of a contrast it is read without, and why; of one that cannot be read, which it lacks."""
+        missing = self.missing(wanted)
+        if read is None:
+            return missing or self._apart(wanted - self.joined)
+        reasons = "; ".join(filter(None, [missing, self._apart((wanted & self.present) - read)]))
+        return f"estimated from the other cells, as {reasons}" if reasons else ""
+
+    def _apart(self, places: Collection[int]) -> str:
+        if not places:
+            return ""
+        return f"{self.table.names(places)} share{'s' * (len(places) == 1)} no seed with the other cells"
+
     def why(self, place: int) -> str:
         """Why a cell has no number that can be compared."""
         counts = self.table.counts[place]

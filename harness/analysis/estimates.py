@@ -28,6 +28,8 @@ class Question:
 
     weights: Floats
     """[cells]; all 0 where its cells have no results."""
+    planned: Floats
+    """The same by the plan, with the cells that have no results."""
     settled: Verdict | None = None
     """The verdict that no number can change."""
     reason: str = ""
@@ -68,7 +70,8 @@ def estimates(sample: Sample, questions: Sequence[Question]) -> tuple[Estimate, 
     Holm's correction is over all of them but those of cells that trained alike: these are known and not tested. One
     without a result counts, so that a lost cell makes no other verdict easier.
     Where seeds were added by looks, a p is one of all looks so far, and Holm's correction of these is the
-    group-sequential Holm procedure (Ye, Li, Liu and Yao 2013; Maurer and Bretz 2013).
+    group-sequential Holm procedure (Ye, Li, Liu and Yao 2013; Maurer and Bretz 2013). Which cells trained alike is as
+    each look knew it, and what it told stands.
     """
     if not questions:
         return ()
@@ -76,17 +79,16 @@ def estimates(sample: Sample, questions: Sequence[Question]) -> tuple[Estimate, 
     looks = [_fitted(look, weights) for look in sample.at_looks]
     last = looks[-1] if looks else _fitted(sample, weights)
     p, equivalent = _over_looks(sample, looks, last)
-    size = sum(question.settled != "equivalent" for question in questions)
-    corrected = [[statistics.holm(_without_nan(row), size) for row in of] for of in (p, equivalent)]
+    planned = np.array([each.planned for each in questions])
+    alike = [np.asarray(~look.folded(planned).any(axis=1)) for look in sample.at_looks or (sample,)]
+    corrected = [_corrected(of, alike) for of in (p, equivalent)]
     answers = []
     for place, question in enumerate(questions):
         by_look = [[row[place] for row in of] for of in corrected]
-        estimate = replace(
-            _contrast(sample, question.weights, last, place),
-            p=_without_nan(p[-1])[place],
-            p_holm=by_look[0][-1],
-            p_equivalent=by_look[1][-1],
-        )
+        estimate = replace(_contrast(sample, question.weights, last, place), alike=bool(alike[-1][place]))
+        if not estimate.alike:
+            own = _without_nan(p[-1])[place]
+            estimate = replace(estimate, p=own, p_holm=by_look[0][-1], p_equivalent=by_look[1][-1])
         estimate = _judged(sample.metric, estimate, question)
         if sample.looks and not question.settled and estimate.verdict in ("better", "worse", "equivalent"):
             deciding = by_look[estimate.verdict == "equivalent"]
@@ -94,6 +96,16 @@ def estimates(sample: Sample, questions: Sequence[Question]) -> tuple[Estimate, 
             estimate = replace(estimate, decided_after=sample.looks.first + look)
         answers.append(estimate)
     return tuple(answers)
+
+
+def _corrected(p: Floats, alike: Sequence[Bools]) -> list[list[float | None]]:
+    """By look, p of all looks so far [looks, contrasts] after correction for those not of cells alike by then."""
+    rows = [
+        statistics.holm(_without_nan(np.where(known, np.nan, row)), int((~known).sum()))
+        for row, known in zip(p, alike, strict=True)
+    ]
+    corrected = np.fmin.accumulate(np.array(rows, dtype=np.float64))
+    return [_without_nan(row) for row in corrected]
 
 
 def _without_nan(values: Floats) -> list[float | None]:
@@ -130,14 +142,15 @@ def _over_looks(sample: Sample, looks: Sequence[_Fitted], last: _Fitted) -> tupl
 
 def _fitted(sample: Sample, weights: Floats) -> _Fitted:
     """Of contrasts [contrasts, cells]."""
-    folded, there, squares = sample.folded(weights), np.isfinite(sample.values), weights**2
+    folded, there = sample.folded(weights), np.isfinite(sample.values)
+    squares = folded**2
     values, errors = sample.fit.estimates(folded)
     values = np.where(np.abs(values) <= sample.noise * np.abs(weights).sum(axis=1), 0.0, values)
     df, paired = np.full(len(values), float(sample.fit.df)), ~np.isnan(values)
     for place in np.flatnonzero(~paired).tolist():
         values[place], errors[place], df[place] = _welch(sample, folded[place])
     # A contrast whose cells spread unlike the others: the residual that all cells share is not theirs.
-    shares = squares[:, sample.uneven].sum(axis=1) / np.where(weights.any(axis=1), squares.sum(axis=1), 1.0)
+    shares = squares[:, sample.uneven].sum(axis=1) / np.where(folded.any(axis=1), squares.sum(axis=1), 1.0)
     uneven = (shares >= _OWN_SPREAD) & paired & folded.any(axis=1)
     for place in np.flatnonzero(uneven).tolist():
         own = sample.by_seed(weights[place])[1]

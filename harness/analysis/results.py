@@ -51,6 +51,8 @@ class Estimate:
     d_z: float | None
     """Hedges-corrected standardised mean of `by_seed`."""
     verdict: Verdict
+    alike: bool = False
+    """Whether its cells trained alike, so that it is known, not tested, and in no family of Holm's."""
     uneven: bool = False
     """Whether it spreads over seeds so unlike the rest that interval and p are its own, df = n - 1."""
     paired: bool = True
@@ -64,15 +66,10 @@ class Estimate:
     def n(self) -> int:
         return len(self.seeds)
 
-    @property
-    def is_alike(self) -> bool:
-        """Whether its cells trained alike: equivalent without a test, and so in no family of Holm's."""
-        return self.verdict == "equivalent" and self.p_equivalent is None
-
 
 def family_size(estimates: Iterable[Estimate | None]) -> int:
     """Over how many of them, all of one kind, Holm's correction is."""
-    return sum(estimate is not None and not estimate.is_alike for estimate in estimates)
+    return sum(estimate is not None and not estimate.alike for estimate in estimates)
 
 
 @dataclass(frozen=True)

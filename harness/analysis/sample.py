@@ -33,12 +33,17 @@ class Sample:
     """By cell: the first cell that was trained alike, which stands for both in the fit."""
     looks: Looks | None = None
     """The rule by which seeds were added; None: their number was fixed."""
+    twins_by_look: tuple[tuple[int, ...], ...] = ()
+    """The same as each look before the last knew it."""
 
     @functools.cached_property
     def at_looks(self) -> tuple[Sample, ...]:
         """What there was at each look, all of it at the last; nothing before the first look."""
         earlier = range(self.looks.first, len(self.seeds)) if self.looks else ()
-        looks = [replace(self, seeds=self.seeds[:n], values=self.values[:n], looks=None) for n in earlier]
+        looks = [
+            replace(self, seeds=self.seeds[:n], values=self.values[:n], looks=None, twins=twins)
+            for n, twins in zip(earlier, self.twins_by_look, strict=True)
+        ]
         return (*looks, self) if self.looks_begun else ()
 
     @property

@@ -141,23 +141,25 @@ class RunTable:
         """By cell: the first cell that is proven to have been trained alike, itself if there is no other.
 
         Proof is one run for both, as their settings are the same, or equal weights in every seed that both finished,
-        two at least. Equal numbers prove nothing: a rounded metric has them by chance. Twins are one cell for the
-        residual.
+        two at least; none of those alike may differ from another in a seed that these two finished. Equal numbers prove
+        nothing: a rounded metric has them by chance. Twins are one cell for the residual.
         """
         by_cell: list[dict[int, tuple[str, str]]] = [{} for _ in self.cells]
         runs = zip(self.seed.tolist(), self.cell.tolist(), self.states, self.trained, strict=False)
         for seed, cell, state, trained in runs:  # none where `trained` is empty
             if state == "done":
                 by_cell[cell][seed] = trained
-        first: dict[tuple[int, str], int] = {}
+        groups: dict[int, list[int]] = {}
+        having: dict[tuple[int, str], set[int]] = {}
         twins: list[int] = []
         for place, own in enumerate(by_cell):
             marks = [(seed, mark) for seed, marks in own.items() for mark in marks if mark]
             # Only cells that have a run or weights in common are compared: most cells of a study have none.
-            earlier = sorted({first[mark] for mark in marks if mark in first})
-            twins.append(next((one for one in earlier if _trained_alike(by_cell[one], own)), place))
+            earlier = sorted(set().union(*(having.get(mark, ()) for mark in marks)))
+            twins.append(next((one for one in earlier if _is_of([by_cell[it] for it in groups[one]], own)), place))
+            groups.setdefault(twins[place], []).append(place)
             for mark in marks:
-                first.setdefault(mark, twins[place])
+                having.setdefault(mark, set()).add(twins[place])
         return tuple(twins)
 
     def same_numbers(self, seeds: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
@@ -171,7 +173,13 @@ class RunTable:
         return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
 
-def _trained_alike(one: Mapping[int, tuple[str, str]], other: Mapping[int, tuple[str, str]]) -> bool:
-    both = [(one[seed], other[seed]) for seed in one.keys() & other.keys()]
-    same_run, same_weights = (all(ours[i] and ours[i] == theirs[i] for ours, theirs in both) for i in (0, 1))
-    return bool(both) and (same_run or (same_weights and len(both) > 1))
+def _is_of(group: Collection[Mapping[int, tuple[str, str]]], own: Mapping[int, tuple[str, str]]) -> bool:
+    """Whether a cell is proven to have been trained as one of a group, and not proven to differ from any."""
+    is_proven = False
+    for each in group:
+        both = [(each[seed], own[seed]) for seed in each.keys() & own.keys()]
+        same_run, same_weights = (all(ours[i] and ours[i] == theirs[i] for ours, theirs in both) for i in (0, 1))
+        if not same_run and not same_weights:
+            return False
+        is_proven |= bool(both) and (same_run or len(both) > 1)
+    return is_proven

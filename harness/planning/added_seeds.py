@@ -90,13 +90,34 @@ def decided_after(
     if not len(weights):
         return np.array([float(FIRST_LOOK)]), 0.0  # nothing differs, which the first look says
     looks, count = Looks(FIRST_LOOK, most), max(50, min(STUDIES, _MOST_DRAWS // (most * len(trained))))
-    rng, means = numpy_generator(0, "seeds that are added"), effect * np.array([float(len(cell)) for cell in trained])
+    rng = numpy_generator(0, "seeds that are added")
+    ideas = ideas_that_count(cells, twins)
+    means = effect * np.array([ideas[cell] for cell in trained], dtype=np.float64)
     decided = np.ones((count, most - FIRST_LOOK + 1), dtype=bool)
     for margins in bounds:
         values = means + rng.standard_normal((count, most, len(trained)))
         decided &= _decided(values, weights, margins, looks)
     seeds = np.where(decided.any(axis=1), FIRST_LOOK + decided.argmax(axis=1), most)
     return seeds.astype(np.float64), 1 - float(decided[:, -1].mean())
+
+
+def ideas_that_count(cells: Sequence[Subset], twins: Mapping[Subset, Subset]) -> dict[Subset, int]:
+    """By cell that is trained: how many of its ideas change it, as far as cells that train alike tell."""
+
+    def without(cell: Subset, idea: str) -> Subset:
+        return tuple(each for each in cell if each != idea)
+
+    first = {cell: twins.get(cell, cell) for cell in cells}
+    idle = set()
+    for idea in {idea for cell in cells for idea in cell}:
+        pairs = [(cell, without(cell, idea)) for cell in cells if idea in cell and without(cell, idea) in first]
+        if pairs and all(first[one] == first[other] for one, other in pairs):
+            idle.add(idea)
+    counts: dict[Subset, int] = {}
+    for cell in cells:
+        # An idea that does nothing alone may do something with others: the least of those trained alike is right.
+        counts[first[cell]] = min(counts.get(first[cell], len(cell)), len({*cell} - idle))
+    return counts
 
 
 def _decided(values: Floats, weights: Floats, margins: tuple[float, float] | None, looks: Looks) -> Floats:

@@ -181,6 +181,8 @@ def propose(options: Sequence[Option]) -> Option | None:
 def why(found: Comparison) -> list[str]:
     """The proposal in plain sentences."""
     best = found.proposed
+    if best is None and any(option.seeds >= 2 for option in found.options):
+        return [f"nothing to detect: no {found.ideas} changes what is trained, or none can be told from the others"]
     if best is None:
         name, runs, seconds = found.least
         cheapest = f"the cheapest design, {name}, takes {duration(seconds)} with two seeds ({runs} runs)"

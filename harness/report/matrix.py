@@ -95,7 +95,7 @@ def _says(results: Sequence[MetricResult], subject: Subject) -> tuple[tuple[Simp
         by_verdict.setdefault(subject.verdict(result), []).append(result.metric.title)
     good, bad = by_verdict.get("better", []), by_verdict.get("worse", [])
     if set(by_verdict) == {"equivalent"}:
-        alike = all(estimate.is_alike for estimate in subject.estimates.values())
+        alike = all(estimate.alike for estimate in subject.estimates.values())
         within = Mark("nothing" if alike else "nothing beyond the margins", "equivalent")
         return (" changes ", within), (" change ", within)
     if not good and not bad:

@@ -294,9 +294,9 @@ def test_the_runs_of_a_report_are_read_back_to_its_numbers(name):
             for old, new in zip(found[kind], again[name][kind], strict=True):
                 known = "difference" if kind == "cells" else "effect"
                 assert new[known] == (None if old[known] is None else pytest.approx(old[known], abs=1e-9))
-                if "reason" in old:  # a report of before took equal numbers for proof that two cells trained alike
-                    assert new["verdict"] == old["verdict"]
-                    assert new["ci"] == (pytest.approx(old["ci"]) if old["ci"] else None)
+                assert new["verdict"] == old["verdict"] and new["ci"] == (
+                    pytest.approx(old["ci"]) if old["ci"] else None
+                )
 
 
 def test_the_command_of_the_docs_computes_a_shipped_comparison_again(monkeypatch):

@@ -106,6 +106,14 @@ class TestAnswer:
         assert any("mix_logits lowers" in text and "alone it changes nothing" in text for text in said)
         assert not any(text.startswith("Interaction: mix_logits") for text in said)
         assert any(text.startswith("Interaction: mix_logits") for text in found), "not so if alone it only seems to"
+        proven = [
+            replace(it, result=replace(it.result, weights=f"{it.run.seed}"))
+            if it.run.cell in ("origin", "mix_logits")
+            else it
+            for it in twins
+        ]
+        told = [plain(text) for text in reasons(material_of(study, proven).analysis.of("fd_emoji"))]
+        assert any("mix_logits alone: trained exactly as origin" in text for text in told), told
 
     def test_the_best_cells_are_named_with_what_picking_costs(self, tmp_path):
         (best,) = [text for text in sentences(tmp_path) if text.startswith("Best means")]

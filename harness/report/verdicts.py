@@ -103,7 +103,8 @@ def reasons(result: MetricResult) -> list[Text]:
 
     own = [Reasoned(name, name, estimate) for name, estimate in effects.items()]
     cells = [(cell.cell, cell.estimate) for cell in result.cells if cell.estimate]
-    own += [Reasoned(name, name, estimate) for name, estimate in cells if not is_an_effect(name, estimate)]
+    others = [(name, estimate) for name, estimate in cells if not is_an_effect(name, estimate)]
+    own += [Reasoned(f"{name} alone" if name in effects else name, name, estimate) for name, estimate in others]
     own += [Reasoned(wording.interaction_name(each), "", each.estimate) for each in result.interactions]
     own += [Reasoned(f"the share of {name}", name, share) for name, share in result.attribution.items()]
     return [(clause, ".") for clause in by_reason(own, ": {}")]

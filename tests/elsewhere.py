@@ -17,7 +17,7 @@ import psutil
 
 from harness.errors import HarnessError
 from harness.executors import live
-from harness.executors.executor import WorkerState
+from harness.executors.executor import NoAnswer, WorkerState
 from harness.executors.job import JobFolder
 from harness.finding import Finding
 
@@ -37,7 +37,10 @@ class Processes:
     def submit(self, job: JobFolder, workers: int) -> tuple[str, ...]:
         if "TESTS_REFUSES" in os.environ:
             raise HarnessError("sbatch: error: invalid partition")
-        return tuple(str(start(job, number).pid) for number in range(workers))
+        ids = tuple(str(start(job, number).pid) for number in range(workers))
+        if "TESTS_NO_ANSWER" in os.environ:
+            raise NoAnswer("sbatch: no answer within 2 min")
+        return ids
 
     def look(self, ids: Sequence[str]) -> dict[str, WorkerState]:
         running = [each for each in ids if alive(int(each))]

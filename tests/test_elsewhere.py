@@ -254,6 +254,17 @@ def test_workers_that_are_gone_before_the_runs_have_ended_are_told_with_their_la
     assert "worker-0.log:" in text and "origin seed 0: running" in text
 
 
+def test_workers_of_an_engine_that_did_not_answer_keep_their_folder_and_end(place: Path) -> None:
+    (place / "study.yaml").write_text(SLOW)
+    code, text = asked(place, *grid("--only", "origin", workers=1), TESTS_NO_ANSWER="1")
+    assert code == 2 and "sbatch: no answer within 2 min" in text and "Traceback" not in text
+    assert "stays: workers may have been submitted all the same, and end as soon as they start" in text
+    (left,) = job_folders(job(place).root)
+    assert left.is_cancelled and left.code.is_dir()
+    until(lambda: "this job was cancelled" in left.log(0).read_text())
+    assert states(place) == {} or states(place)["origin"].state == "pending"
+
+
 def test_what_is_refused_is_refused_before_anything_is_lost(place: Path) -> None:
     cases = [
         (grid(), {"TESTS_NO_ENGINE": "1"}, "slurm: sbatch is not there; install slurm-client"),

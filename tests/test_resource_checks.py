@@ -53,6 +53,10 @@ def test_amounts_that_ray_does_not_take(tmp_path: Path, own: str, why: str) -> N
         ("-J, mine", 0, "--job-name is set by the harness itself"),
         ("-N2", 0, "--nodes is set by the harness itself; a worker is one process on one node"),
         ("--nta=2", 0, "--ntasks is set by the harness itself"),
+        ("-Hn2", 0, "--ntasks is set by the harness itself"),
+        ("-vW", 0, "--wait is set by the harness itself"),
+        ("--test-only", 0, "--test-only is set by the harness itself; nothing is submitted with it"),
+        ("-h", 0, "--help is set by the harness itself"),
         ("--array=0-3%2", 0, "--array is set by the harness itself; resources.workers says how many workers there are"),
         ("--signal=B:USR1@60", 0, "--signal is set by the harness itself; resources.slurm.signal_s says when"),
     ],
@@ -64,11 +68,12 @@ def test_options_that_sbatch_would_take_otherwise(tmp_path: Path, words: str, pl
 
 def test_what_they_take_is_loaded(tmp_path: Path) -> None:
     fit = "[--exclude=node7, -x, n7, --exclude, n7, -xn7, --hold, --nodelist=n1, --error=e, -c4, --gres, gpu:1, -H]"
+    fit = fit.replace("]", ", -Hv, -pWn]")
     (tmp_path / "s.yaml").write_text(
         f"study: s\nresources: {{slurm: {{extra: {fit}}}, ray: {{resources: {{a: 0, b: 0.5, c: 3}}}}}}\n"
     )
     resources = load_study(tmp_path / "s.yaml").resources
-    assert len(resources.slurm.extra) == 13 and resources.ray.resources == {"a": 0, "b": 0.5, "c": 3}
+    assert len(resources.slurm.extra) == 15 and resources.ray.resources == {"a": 0, "b": 0.5, "c": 3}
 
 
 def test_an_error_of_a_cluster_that_has_answered_is_none_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from harness.errors import HarnessError
 from harness.executors.job import JobFolder
 from harness.finding import Finding
 
@@ -31,6 +32,10 @@ class WorkerState:
 
 
 GONE = WorkerState("gone")
+
+
+class NoAnswer(HarnessError):
+    """An engine did not answer in time: what it was asked for may have been done all the same."""
 
 
 class Executor(Protocol):

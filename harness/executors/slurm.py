@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.errors import HarnessError, choices
-from harness.executors.executor import WorkerState
+from harness.executors.executor import NoAnswer, WorkerState
 from harness.executors.job import JobFolder
 from harness.executors.slurm_script import batch_script, sbatch_options
 from harness.executors.slurm_text import NODE_FORMAT, STATE_FORMAT, Partition, partitions, seconds, worker_states
@@ -198,7 +198,7 @@ def _run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
     except FileNotFoundError as error:
         raise HarnessError(f"{words[0]}: not on this machine; go to one that submits jobs") from error
     except subprocess.TimeoutExpired as error:
-        raise HarnessError(
+        raise NoAnswer(
             f"{words[0]}: no answer within {duration(ANSWER_S)}; see whether `scontrol ping` answers"
         ) from error
 

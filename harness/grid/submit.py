@@ -6,6 +6,7 @@ asked only for its workers.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Protocol
 from harness.code.engine import today
 from harness.errors import HarnessError
 from harness.executors import by_hand
-from harness.executors.executor import Executor, WorkerState
+from harness.executors.executor import Executor, NoAnswer, WorkerState
 from harness.executors.job import AskedStudy, Job, JobFolder, JobRuns, make_job
 from harness.executors.live import LiveJob, in_words, live_jobs, make_executor
 from harness.executors.places import unusable
@@ -137,8 +138,14 @@ def start_workers(study: Study, executor: Executor, job: Job, queued: JobRuns, w
     folder = make_job(study.root, job, queued, study.code.source)
     try:
         ids = executor.submit(folder, job.workers)
-    except BaseException:
-        shutil.rmtree(folder.path)
+    except BaseException as error:
+        if isinstance(error, HarnessError) and not isinstance(error, NoAnswer):
+            shutil.rmtree(folder.path)
+            raise
+        # Nobody knows whether workers were submitted. One that starts needs this folder to see that it is to end.
+        with contextlib.suppress(OSError):
+            folder.cancel()
+        note(f"{shown(folder.path)} stays: workers may have been submitted all the same, and end as soon as they start")
         raise
     folder.note_ids(ids)
     note(f"{what} for {quantity(job.workers, 'worker')} on {executor.name}: {shown(folder.path)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 from harness.study.overlay import shown
 from harness.study.resources import Resources
@@ -25,15 +26,16 @@ _OF_HARNESS = {
     "--signal": "resources.slurm.signal_s says when checkpoints are written",
     **dict.fromkeys(("--chdir", "--comment", "--export", "--job-name", "--open-mode", "--output"), "leave it out"),
     **dict.fromkeys(("--no-requeue", "--parsable", "--requeue", "--wait", "--wrap"), "leave it out"),
+    **dict.fromkeys(("--help", "--test-only", "--usage", "--version"), "nothing is submitted with it; leave it out"),
 }
 """Options of sbatch on which the harness relies -> what to do instead."""
 _SHORT = {
     **{"-a": "--array", "-D": "--chdir", "-J": "--job-name", "-N": "--nodes"},
-    **{"-n": "--ntasks", "-o": "--output", "-W": "--wait"},
+    **{"-n": "--ntasks", "-o": "--output", "-W": "--wait", "-h": "--help", "-V": "--version"},
 }
 _ALONE = (
     *("--contiguous", "--exclusive", "--get-user-env", "--hold", "--ignore-pbs", "--nice", "--no-kill", "--overcommit"),
-    *("--oversubscribe", "--propagate", "--quiet", "--reboot", "--spread-job", "--test-only", "--use-min-nodes"),
+    *("--oversubscribe", "--propagate", "--quiet", "--reboot", "--spread-job", "--use-min-nodes"),
     *("--verbose", "-H", "-O", "-Q", "-k", "-s", "-v"),
 )
 """Options of sbatch that take no value from the word after them."""
@@ -70,6 +72,9 @@ def _extra(words: Sequence[str]) -> Problems:
 def _of_harness(word: str) -> str:
     """The option on which the harness relies that sbatch would read there, which it may be given cut short."""
     if word[:2] != "--":
-        return _SHORT.get(word[:2], "")
+        # Several of one letter may stand behind one dash, until one of them takes the rest as its value.
+        flags = takewhile(lambda flag: flag in _ALONE, (f"-{letter}" for letter in word[1:]))
+        last = word[1 + len(list(flags)) :][:1]
+        return _SHORT.get(f"-{last}", "")
     name = word.partition("=")[0]
     return next((option for option in _OF_HARNESS if option.startswith(name)), "")

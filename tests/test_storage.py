@@ -135,6 +135,17 @@ def test_a_word_means_the_runs_of_the_plan(plan: Plan, word: str, meant: list[in
     assert chosen(word, unplanned=True, states=("done",)) == [*(ids[at] for at in meant if at != 2), old.id]
 
 
+def test_a_run_is_called_as_the_plan_calls_it_today(plan: Plan) -> None:
+    """Where the reference level has changed, what was the origin's run is another cell's, and one word is one run."""
+    first, second = plan.runs[1:3]
+    for one, other in ((first, second), (second, first)):
+        path = plan.study.root / one.id / "run.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"cell": other.cell, "seed": other.seed}))
+    runs = stored_runs(plan).runs
+    assert [kept.label for kept in runs[1:3]] == [f"{run.cell}/{run.seed}" for run in (first, second)]
+    assert [kept.run.id for kept in choose(plan, runs, (runs[1].label,))] == [first.id]
+
+
 @pytest.mark.parametrize(
     ("word", "told"),
     [

@@ -82,6 +82,7 @@ def identify(root: Path, name: str, texts: RunTexts | None = None) -> Run:
 def stored_runs(plan: Plan) -> StoredRuns:
     """What lies in the study's folder of runs."""
     root, order = plan.study.root, {run.id: place for place, run in enumerate(plan.runs)}
+    planned = {run.id: run for run in plan.runs}
     runs, not_ours, meter, texts = [], {}, Meter(), RunTexts()
     rest = meter.path(root, with_content=False).bytes
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name) if root.is_dir() else ():
@@ -90,6 +91,7 @@ def stored_runs(plan: Plan) -> StoredRuns:
             continue
         try:
             run = identify(root, entry.name, texts)
+            run = planned.get(run.id, run)  # its cell may have had another name, or toggles, when it was trained
             runs.append(StoredRun(run, _state(root / run.id), run.id in order, _parts(entry, meter)))
         except (RecordError, OSError) as error:
             not_ours[entry.name] = str(error).removeprefix(f"{root / entry.name}: ")

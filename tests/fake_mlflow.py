@@ -64,6 +64,12 @@ class Server:
         return [row for row in self.runs.values() if "mlflow.parentRunId" not in row.tags]
 
 
+class Page(list[Any]):
+    """An answer of a search, the last one."""
+
+    token = ""
+
+
 class Client:
     """The calls of MlflowClient that the mirror makes."""
 
@@ -89,10 +95,11 @@ class Client:
         self.server.runs[run_id] = Row(run_name, dict(tags), started=start_time)
         return self._shown(run_id)
 
-    def search_runs(self, experiments: Sequence[str], query: str, max_results: int) -> list[Any]:
+    def search_runs(self, experiments: Sequence[str], query: str, *given: Any, **named: Any) -> Any:
         wanted = dict(re.findall(r"tags\.`([^`]+)` = '([^']*)'", query))
         found = [name for name, row in self.server.runs.items() if wanted.items() <= row.tags.items()]
-        return [self._shown(name) for name in found[-max_results:][::-1]]
+        most = named.get("max_results", len(found))
+        return Page(self._shown(name) for name in found[-most:][::-1])
 
     def get_run(self, run_id: str) -> Any:
         return self._shown(run_id)

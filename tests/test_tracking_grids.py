@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -250,7 +251,9 @@ def test_what_is_there_costs_no_call(study: Study, server: Server) -> None:
     for _ in range(2):
         assert sync(study, study.root, [run]) == {}
         Mirror(study, study.root, [run]).catch_up()
-    assert set(server.calls[before:]) == {"get_experiment_by_name", "get_run"}
+    calls = Counter(server.calls[before:])
+    assert calls.pop("search_runs") == 2, "`sync` asks once which runs there are, a grid does not"
+    assert set(calls) == {"get_experiment_by_name", "get_run"}
 
 
 def test_a_long_outage(study: Study, server: Server) -> None:
@@ -310,3 +313,26 @@ def test_the_end_of_a_grid_does_not_wait_for_a_long_delivery(
     assert missing(study, study.root, [run])
     sync(study, study.root, [run])
     assert once(server, 2)
+
+
+@pytest.mark.parametrize("purged", [False, True])
+def test_sync_sends_what_a_backup_or_a_purge_took_away(study: Study, server: Server, purged: bool) -> None:
+    run, folder = make_folder(study, steps=3)
+    ask_for_report(study, study.root, Report(summary={"x": 1.0}), None)
+    folder.update(state="done")
+    sync(study, study.root, [run])
+    backup = deepcopy(server.runs)
+    other, ended = make_folder(study, seed=1, steps=2)
+    folder.append(point(4))
+    folder.update(state="done")
+    ended.update(state="done")
+    ask_for_report(study, study.root, Report(summary={"x": 2.0}), None)
+    sync(study, study.root, [run, other])
+    whole = [row.points() for row in server.runs.values()]
+    if purged:
+        del server.runs[list(server.runs)[-1]]
+    else:
+        server.runs = backup
+    assert sync(study, study.root, [run, other])["runs"] == 1
+    assert [row.points() for row in server.runs.values()] == whole
+    assert not any(sync(study, study.root, [run, other]).values())

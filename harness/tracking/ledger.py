@@ -73,6 +73,8 @@ class GridLedger:
     """Run id -> modification time in ns of the status with which all of the run was delivered."""
     experiment: str = ""
     """The experiment that it is in, by name; empty: an earlier version has not noted it."""
+    sent_at: int = 0
+    """When something was sent last, in ms; the grid's run says it too, and an earlier time after a backup came back."""
 
 
 @dataclass(frozen=True)

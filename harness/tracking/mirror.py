@@ -161,7 +161,7 @@ def sync(
     try:
         with explaining_errors(uri), alone(root, "mirror", LOCK_S):
             sending = StudySync(study, root, runs, uri)
-            sending.ledger.delivered.clear()  # look at every run
+            sending.look_at_every_run()
             sent = sending.send(advance=advance)
     except Timeout as error:
         statuses = Snapshot(root, runs).statuses

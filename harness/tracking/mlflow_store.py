@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 GRID_TAG = "grid"
+SENT_TAG = "sent_at"
+"""On the grid's run: when something was sent last, in ms."""
+_ALL, PAGE = 3, 1000
+"""MLflow's `ViewType.ALL`, and the runs of one answer."""
 SOURCE_TAG = "mlflow.source.name"
 """The study file, by its full path."""
 LONGEST_NAME, LONGEST_PARAM, LONGEST_TAG, LONGEST_DIGEST = 250, 6000, 5000, 36
@@ -57,6 +61,8 @@ class Store:
     """Id of the run that stands for the grid."""
     is_new: bool = False
     """The parent was just made: it has no runs yet."""
+    sent_at: int = 0
+    """When something was sent last, as the parent says."""
 
     def find_or_create(self, key: dict[str, str], name: str, tags: dict[str, str]) -> tuple[str, bool]:
         """Id of the newest run with the tags `key`, or of a new one, and whether it is new.
@@ -67,6 +73,16 @@ class Store:
         if runs:
             return str(runs[0].info.run_id), False
         return str(self.client.create_run(self.experiment_id, tags={**tags, **key}, run_name=name).info.run_id), True
+
+    def children(self) -> set[str]:
+        """Ids of all runs of the grid, also of those that were deleted and not purged."""
+        found, token = set(), ""
+        while True:
+            key = query({"mlflow.parentRunId": self.parent})
+            page = self.client.search_runs([self.experiment_id], key, _ALL, PAGE, page_token=token or None)
+            found |= {str(run.info.run_id) for run in page}
+            if not (token := str(page.token or "")):
+                return found
 
     def show_status(self, run_id: str, status: str, ended: int | None = None) -> None:
         """Show a state in MLflow's words. `ended`: unix time in ms; None: now."""
@@ -132,7 +148,8 @@ def open_store(study: Study, ledger: GridLedger, uri: str) -> Store:
     experiment = _experiment(client, study, uri)
     known = active_run(client, ledger.parent) if ledger.uri == recorded and ledger.parent else None
     if known is not None and str(known.info.experiment_id) == experiment:  # another experiment is another place
-        store = Store(client, recorded, experiment, ledger.parent)
+        sent_at = known.data.tags.get(SENT_TAG, "")
+        store = Store(client, recorded, experiment, ledger.parent, sent_at=int(sent_at) if sent_at.isdigit() else 0)
     else:
         key, tags = {GRID_TAG: study.label}, common_tags(study) | {"profile": str(study.profile)}
         parent, is_new = Store(client, recorded, experiment).find_or_create(key, study.label, tags)

@@ -5,6 +5,7 @@ Only the holder of the study's `mirror` lock may have one of these.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -15,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from harness.databases import explained
 from harness.errors import HarnessError
-from harness.masking import masked_code
+from harness.masking import masked, masked_code
 from harness.runs.record import Run
 from harness.tracking import ledger as ledgers
 from harness.tracking.address import experiment_of
-from harness.tracking.ledger import GridLedger
-from harness.tracking.mlflow_store import open_store
+from harness.tracking.ledger import GridLedger, Ledger
+from harness.tracking.mlflow_store import SENT_TAG, open_store
 from harness.tracking.parent_run import Parent, state_of_grid
 from harness.tracking.run_sync import RunSync
 
@@ -43,6 +44,11 @@ class StudySync:
         self.store = open_store(study, ledger, uri)
         place = GridLedger(self.store.uri, self.store.parent, experiment=experiment_of(study))
         if (ledger.uri, ledger.parent) != (place.uri, place.parent):
+            ledger = place
+        elif self.store.sent_at < ledger.sent_at:
+            older = "holds an earlier state than was sent, such as a backup"
+            _log.warning("MLflow at %s %s; it is asked what it has, and gets the rest", masked(uri), older)
+            self._forget(all_runs=True)
             ledger = place
         if ledger is place or ledger.experiment != place.experiment:
             ledger.experiment = place.experiment
@@ -82,10 +88,34 @@ class StudySync:
             self._save_unfinished()
             raise
         self.parent.show_status("RUNNING" if running else state_of_grid(self.root, self.runs))
-        if self._unsaved or self.ledger != before:
+        is_news = self.ledger != before or any(sent.values())
+        if is_news:
+            self.ledger.sent_at = int(time.time() * 1000)
+            self.store.client.set_tag(self.store.parent, SENT_TAG, str(self.ledger.sent_at))
+        if self._unsaved or is_news:
             ledgers.save(self.root / ledgers.NAME, self.ledger)
             self._unsaved = 0
         return sent
+
+    def look_at_every_run(self) -> None:
+        """Trust no note that all of a run was sent, nor one of a run that is not there any more."""
+        self.ledger.delivered.clear()
+        self._forget()
+
+    def _forget(self, all_runs: bool = False) -> None:
+        """Begin anew the runs that the server has lost; of the others, with `all_runs`, it is asked what it has."""
+        paths = sorted(self.root.glob(f"*/{ledgers.NAME}"))
+        there = self.store.children() if paths else set()
+        for path in paths:
+            with contextlib.suppress(HarnessError):  # what is damaged is told when its run is sent
+                noted = ledgers.read(path, Ledger)
+                if (noted.uri, noted.parent) != (self.store.uri, self.store.parent) or not noted.run_id:
+                    continue
+                if noted.run_id not in there:
+                    path.unlink()
+                elif all_runs:  # an image keeps its name
+                    place = Ledger(noted.uri, noted.parent, noted.begun, noted.run_id, adopted=True)
+                    ledgers.save(path, replace(place, images=noted.images))
 
     def _send_run(self, run: Run) -> Counter[str]:
         """What is new of one run. A look at one that has not changed costs no more than a `stat`."""

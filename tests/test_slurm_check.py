@@ -52,3 +52,13 @@ def test_no_time_of_its_own_is_the_longest_of_the_partition(
     assert not [each for each in check(tmp_path, monkeypatch, 1001, time=time) if each.fix]
     (short,) = [each for each in check(tmp_path, monkeypatch, 1001, time="1") if each.fix]
     assert short.detail.startswith("a worker of 60 s would be stopped as soon as it begins")
+
+
+def test_a_controller_that_is_down_is_told_without_stars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stars = "*" * 41
+    down = ("Slurmctld(primary) at head is DOWN", stars, "** RESTORE SLURMCTLD DAEMON TO SERVICE **", stars)
+    monkeypatch.setattr(f"{__name__}._PROGRAM", "#!/bin/sh\nprintf '%s\\n' " + " ".join(f"'{line}'" for line in down))
+    (found,) = check(tmp_path, monkeypatch, 1001)
+    assert found.detail.endswith(
+        "does not answer: Slurmctld(primary) at head is DOWN; RESTORE SLURMCTLD DAEMON TO SERVICE"
+    )

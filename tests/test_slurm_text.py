@@ -79,6 +79,10 @@ def test_reasons_are_explained(word: str) -> None:
         assert fix.startswith("this worker will wait for ever") and ";" in fix
 
 
+def test_a_start_of_the_users_own_is_not_told_as_one_of_two_minutes() -> None:
+    assert why_waiting("BeginTime")[0].startswith("BeginTime: for the time of its start; one that was queued again")
+
+
 def test_a_word_that_came_later_is_shown_as_it_is() -> None:
     assert why_waiting("SomethingNew") == ("SomethingNew", "")
     assert why_waiting("None") == ("", "")

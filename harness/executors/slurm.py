@@ -211,9 +211,9 @@ def _answer(words: Sequence[str]) -> str:
 
 
 def _first_line(done: subprocess.CompletedProcess[str]) -> str:
-    """What the program says, in one line."""
-    lines = [line.strip() for line in [*done.stderr.splitlines(), *done.stdout.splitlines()] if line.strip()]
-    return "; ".join(lines[:3]) or f"ended with {done.returncode}"
+    """What the program says, in one line, without the stars that Slurm puts around it."""
+    lines = [line.strip("* \t") for line in [*done.stderr.splitlines(), *done.stdout.splitlines()]]
+    return "; ".join([line for line in lines if line][:3]) or f"ended with {done.returncode}"
 
 
 def _settings(text: str) -> dict[str, str]:

@@ -23,7 +23,7 @@ _RUNNING = frozenset(
 _PASSES = {
     "Priority": "jobs of others come first",
     "Resources": "for nodes to become free",
-    "BeginTime": "queued again; Slurm starts it after about two minutes",
+    "BeginTime": "for the time of its start; one that was queued again waits about two minutes",
     "JobArrayTaskLimit": "for another worker of this job to end, as somebody has limited how many run at once",
     "Dependency": "for the job that resources.slurm.extra names",
     "Licenses": "for a licence to become free",

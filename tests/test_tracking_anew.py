@@ -14,9 +14,13 @@ from fakes import point
 from harness.code.engine import Engine
 from harness.runs.folders import RunFolder
 from harness.runs.record import Run, State
-from harness.study.schema import Study
+from harness.study.schema import Study, Tracking
+from harness.tracking.front import NOTE
+from harness.tracking.ledger import Report
 from harness.tracking.mirror import sync
-from mirrored import make_folder
+from harness.tracking.mlflow_store import SOURCE_TAG
+from harness.tracking.parent_run import ask_for_report
+from mirrored import bare_study, make_folder
 from reported import study_of
 
 
@@ -102,3 +106,18 @@ def test_what_an_earlier_version_has_sent_is_found_again_until_the_run_is_traine
         sync(study, study.root, [run])
         first, second = server.children()
         assert "replaced_by" in first.tags and "replaced_by" not in second.tags
+
+
+def test_of_two_studies_of_one_name_the_one_sent_last_is_shown(tmp_path: Path) -> None:
+    studies = []
+    for name, value in (("first", 1.0), ("second", 2.0)):
+        (tmp_path / name).mkdir()
+        studies.append(replace(bare_study(tmp_path / name), tracking=Tracking(uri="http://localhost:1")))
+        ask_for_report(studies[-1], studies[-1].root, Report(summary={"x": value}, note=[name]), None)
+    server = Server()
+    with served(server):
+        for study in (*studies, studies[0]):
+            sync(study, study.root, [])
+    (row,) = server.parents()
+    assert (row.tags[SOURCE_TAG], row.tags[NOTE]) == (str(studies[0].path), "first")
+    assert max(row.metrics, key=lambda metric: metric.timestamp).value == 1.0

@@ -155,23 +155,24 @@ def open_store(study: Study, ledger: GridLedger, uri: str) -> Store:
         parent, is_new = Store(client, recorded, experiment).find_or_create(key, study.label, tags)
         store = Store(client, recorded, experiment, parent, is_new)
     if not store.is_new:
-        _tell_of_another_study(store, study, uri, known)
+        _tell_of_another_study(store, study, uri, known, ledger)
     return store
 
 
-def _tell_of_another_study(store: Store, study: Study, uri: str, known: Run | None) -> None:
+def _tell_of_another_study(store: Store, study: Study, uri: str, known: Run | None, ledger: GridLedger) -> None:
     """The grid's run says from where it was sent last. From another folder, it may be another study of this name.
 
-    `known`: the run, if this study's ledger has led to it.
+    `known`: the run, if this study's ledger has led to it. Of what the other has replaced the ledger is emptied.
     """
     there = (known or store.client.get_run(store.parent)).data.tags.get(SOURCE_TAG, "")
     if not there or Path(there).parent.resolve() == study.path.parent.resolve():
         return
-    store.client.set_tag(store.parent, SOURCE_TAG, masked(str(study.path)))
+    ledger.described = False
     file = sqlite_file(uri)
     is_own = file is not None and file.is_relative_to(study.path.parent.resolve())
     if is_own or (known is not None and not Path(there).exists()):  # the study was moved, or copied with its store
         return
+    ledger.reports, ledger.notes, ledger.view = {}, {}, {}
     replaced = f"MLflow's grid {study.label!r} was sent from {there} before: its report, note and view are replaced"
     fix = "if that is another study, give this one another `study:` or `tracking.experiment`"
     _log.warning("%s by those of %s; %s", replaced, masked(str(study.path)), fix)

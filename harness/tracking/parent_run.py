@@ -24,7 +24,7 @@ from harness.tracking import front
 from harness.tracking import ledger as ledgers
 from harness.tracking.artefacts import send_file, send_folder
 from harness.tracking.ledger import GridLedger, Report
-from harness.tracking.mlflow_store import LONGEST_NAME, LONGEST_TAG, Store, common_tags
+from harness.tracking.mlflow_store import LONGEST_NAME, LONGEST_TAG, SOURCE_TAG, Store, common_tags
 from harness.tracking.points import clean
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ class Parent:
             send_file(self.client, self.store.parent, self.study.path)
         if changes := diff():
             self.client.log_text(self.store.parent, masked(changes), "git.diff")
+        self.client.set_tag(self.store.parent, SOURCE_TAG, masked(str(self.study.path)))
         self.ledger.described = True
 
     def show_status(self, status: str) -> None:
@@ -159,7 +160,9 @@ class Parent:
 
         shown = self.client.get_run(run_id).data.metrics if report.summary else {}
         numbers = {clean(name): value for name, value in report.summary.items()}
-        new = [Metric(name, value, report.at, 0) for name, value in numbers.items() if shown.get(name) != value]
+        now = int(time.time() * 1000)  # MLflow shows the latest, and another study's may be later than the report
+        at = {name: now if name in shown else report.at for name in numbers}
+        new = [Metric(name, value, at[name], 0) for name, value in numbers.items() if shown.get(name) != value]
         if new:
             self.client.log_batch(run_id, metrics=new)
         # `log_table` would append to the tables of an earlier report.

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ class StudySync:
     def __init__(self, study: Study, root: Path, runs: Sequence[Run], uri: str) -> None:
         self.study, self.root, self.runs = study, root, runs
         ledger = ledgers.read(root / ledgers.NAME, GridLedger)
+        noted = deepcopy(ledger)
         self.store = open_store(study, ledger, uri)
         place = GridLedger(self.store.uri, self.store.parent, experiment=experiment_of(study))
         if (ledger.uri, ledger.parent) != (place.uri, place.parent):
@@ -50,8 +52,8 @@ class StudySync:
             _log.warning("MLflow at %s %s; it is asked what it has, and gets the rest", masked(uri), older)
             self._forget(all_runs=True)
             ledger = place
-        if ledger is place or ledger.experiment != place.experiment:
-            ledger.experiment = place.experiment
+        ledger.experiment = place.experiment
+        if ledger != noted:
             ledgers.save(root / ledgers.NAME, ledger)
         self.ledger, self.parent = ledger, Parent(self.store, study, ledger)
         self.not_sent: list[str] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
@@ -41,6 +42,9 @@ FIRST = ("test_grid.py", "test_warm_start.py", "test_tune.py", "test_language_fr
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts what runs in its background with Ctrl-C ignored, and so would be all that the tests start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
         os.environ[EMOJI_CACHE] = tempfile.mkdtemp(prefix="emoji-cache-")
         os.environ[TRAINED] = tempfile.mkdtemp(prefix="trained-")

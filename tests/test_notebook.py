@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from conftest import trained_once
+from oracle import TOGGLES
 from test_grid import environment, train
 
 NOTEBOOK = Path(__file__).parent.parent / "docs" / "notebook.ipynb"
@@ -44,7 +47,12 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def test_its_cells_show_what_they_promise(shown: dict[str, str]) -> None:
     (effects,) = [text for text in shown.values() if "<th>verdict</th>" in text]
-    assert "better" in effects and "-26.5" in effects, "as in the README"
+    shipped = pd.read_csv(NOTEBOOK.parent.parent / "reports" / "emoji-both" / "effects.csv")
+    ideas = shipped[(shipped.metric == "fd_emoji") & shipped.toggle.isin(TOGGLES)]
+    assert len(ideas) == 6 and "better" in set(ideas.verdict)
+    for row in ideas.itertuples():
+        shown_row = re.findall(r"<td>(.*?)</td>", effects.partition(f"<td>{row.toggle}</td>")[2])[:5]
+        assert shown_row == [f"{row.value:.1f}", f"{row.low:.1f}", f"{row.high:.1f}", row.unit, row.verdict]
     assert any("<strong>tiny</strong>" in text and "too few seeds" in text for text in shown.values())
     assert any(text.count("data:image/png") == 16 for text in shown.values())
     measured = list(shown.values())[-1]

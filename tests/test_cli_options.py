@@ -121,8 +121,8 @@ def test_a_study_that_is_named_twice_is_watched_once(folder: Path) -> None:
 
 
 def test_what_is_sent_is_counted_in_words(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = {"report": 2, "tables": 1, "summary": 2, "runs": 1, "points": 1200}
+    sent = {"report": 2, "tables": 1, "summary": 2, "runs": 1, "points": 1200, "renamed runs": 3}
     monkeypatch.setattr("harness.tracking.mirror.sync", lambda *_: Counter(sent))
     monkeypatch.setattr("harness.tracking.mirror.unsent", lambda *_: ())
-    told = "1,200 points, 2 reports, 1 run, 2 summary updates, 1 table\n"
+    told = "1,200 points, 3 renamed runs, 2 reports, 1 run, 2 summary updates, 1 table\n"
     assert harness("sync")[:2] == (0, told)

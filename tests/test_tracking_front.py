@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from harness.study.schema import Study, StudyToggle
 from harness.tracking import ledger as ledgers
 from harness.tracking.front import NOTE, shortened_note, with_part
 from harness.tracking.ledger import Report
-from harness.tracking.mirror import sync
+from harness.tracking.mirror import Mirror, missing, sync
 from harness.tracking.parent_run import ask_for_report
 from mirrored import bare_study, sending
 
@@ -69,13 +70,43 @@ def test_each_idea_is_a_parameter_also_of_runs_that_were_sent_before(
 ) -> None:
     runs = [finished(study), finished(study, "mix_logits"), finished(study, *IDEAS)]
     sync(replace(study, toggles=study.toggles[:1]), study.root, runs)
-    assert sync(study, study.root, runs) == {}
+    assert sync(study, study.root, runs) == {"parameters": 3}
     shown = [[row.params[idea] for idea in IDEAS] for row in server.children()]
     assert shown == [["0", "0"], ["1", "0"], ["1", "1"]]
     other = replace(study, toggles=(*study.toggles, StudyToggle("new")))
     sync(other, study.root, [replace(runs[0], toggles=("mix_logits",)), *runs[1:]])
     assert server.children()[0].params["mix_logits"] == "0" and "new" in server.children()[0].params
     assert "origin/seed0: MLflow keeps a parameter as it was first sent" in caplog.text
+
+
+def test_a_grid_and_sync_rename_what_the_study_calls_otherwise_and_ask_of_no_other_run(
+    study: Study, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when the reference of a factor changes: its level is another one, and the reference's runs are a cell's."""
+    runs = [finished(study), finished(study, "mix_logits"), finished(study, "transform_w")]
+    sync(study, study.root, runs)
+    today = [replace(runs[0], cell="mix_logits", toggles=("mix_logits",)), replace(runs[1], cell="origin", toggles=())]
+    today.append(runs[2])
+    assert not missing(study, study.root, runs) and missing(study, study.root, today)
+    before = len(server.calls)
+    Mirror(study, study.root, today).catch_up()
+    calls = Counter(server.calls[before:])
+    assert (calls["log_batch"], calls["set_terminated"], calls["get_run"]) == (2, 2, 3), calls
+    keys = ("mlflow.runName", "cell", "toggles")
+    named = [("mix_logits/seed0", "mix_logits", "mix_logits"), ("origin/seed0", "origin", "")]
+    assert [tuple(row.tags[key] for key in keys) for row in server.children()[:2]] == named
+    for name in ("mix_logits", "origin"):
+        assert f"{name}/seed0: MLflow keeps a parameter as it was first sent" in caplog.text
+    assert not missing(study, study.root, today)
+    assert sync(study, study.root, runs) == {"renamed runs": 2}
+    # An earlier version has not noted what it sent: it is read from beside the runs.
+    ledger = study.root / ledgers.NAME
+    ledger.write_text(json.dumps(json.loads(ledger.read_text()) | {"called": {}}))
+    assert missing(study, study.root, runs)
+    before = len(server.calls)
+    Mirror(study, study.root, runs).catch_up()
+    assert set(server.calls[before:]) == {"get_experiment_by_name", "get_run"}
+    assert not missing(study, study.root, runs)
 
 
 def test_a_name_tells_what_set_has_changed_in_the_run(study: Study, server: Server) -> None:

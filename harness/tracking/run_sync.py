@@ -11,7 +11,6 @@ import re
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,19 +22,18 @@ from harness.runs.folders import RunFolder
 from harness.runs.identity import read_by_who_trains
 from harness.runs.record import Run, State, Status
 from harness.runs.weights import refuse_of_another
-from harness.study.variant import changes
 from harness.tracking import ledger as ledgers
 from harness.tracking.artefacts import send_file, without_secrets
 from harness.tracking.ledger import Ledger
 from harness.tracking.mlflow_store import (
     LONGEST_DIGEST,
-    LONGEST_NAME,
     LONGEST_PARAM,
     LONGEST_TAG,
     Store,
     active_run,
     common_tags,
 )
+from harness.tracking.names import name_tags
 from harness.tracking.points import MetricSender, clean
 from harness.tracking.trainings import find_or_create
 
@@ -54,8 +52,6 @@ STATUS: dict[State, str] = {
 """MLflow has no word for diverged: the tag `outcome` says which."""
 MODEL_CODE = Path(__file__).parent.parent / "training" / "mlflow_model.py"
 THUMBNAIL = 256
-LONGEST_CHANGE = 48
-"""Characters of one changed setting in the name of a run."""
 _OWN_CODE = ("code.", "command.code")
 """Fingerprints of the study's own code, by file, and of a script's files."""
 _log = logging.getLogger(__name__)
@@ -69,6 +65,8 @@ class RunSync:
         self.store, self.client, self.run, self.study = store, store.client, run, study
         self.folder = RunFolder(folder)
         self.path = folder / ledgers.NAME
+        self._names = name_tags(run, study)
+        self._title = self._names["mlflow.runName"]
         self.state: State = "pending"
         """The run's state, as its folder had it at the last delivery."""
         self.written = run
@@ -82,7 +80,7 @@ class RunSync:
 
     def _begin(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self._metrics = MetricSender(self.client, ledger, self._save, self._title())
+        self._metrics = MetricSender(self.client, ledger, self._save, self._title)
 
     def send(self) -> Counter[str]:
         """Send what is new and count it by kind. Raises what MLflow raises; nothing is sent twice afterwards.
@@ -123,23 +121,27 @@ class RunSync:
 
     def _send(self, status: Status) -> Counter[str]:
         sent: Counter[str] = Counter()
+        shown = self.ledger.status[: len(self._names)]
+        is_renamed = bool(shown) and shown != list(self._names.values())
         if not self.ledger.run_id:
             sent["runs"] += self._find_or_create(status)
         if not self.ledger.described:
             self._describe()
-        if self.ledger.ideas != list(self.study.ideas):
-            self._send_ideas()
+        if is_renamed or self.ledger.ideas != list(self.study.ideas):
+            new = self._send_ideas()
+            sent["parameters"] += 0 if sent["runs"] else new  # those of a new run are no news
         sent["points"] += self._metrics.confirm() + self._metrics.send_lines(self.folder.path / "metrics.jsonl")
         sent["images"] += self._send_samples()
         if status.state not in ("pending", "running"):
             sent["files"] += self._send_files(status)
         self._show_status(status)
+        sent["renamed runs"] += int(is_renamed)
         return sent
 
     def _find_or_create(self, status: Status) -> int:
         """The tracking run of this training: one that is there already, or a new one; returns how many were made."""
         began, tags = int(status.started * 1000), common_tags(self.study)
-        run_id, is_new = find_or_create(self.store, self.written, began, self._title(), tags)
+        run_id, is_new = find_or_create(self.store, self.written, began, self._title, tags)
         for artefact in () if is_new else self.client.list_artifacts(run_id, "images"):
             if match := _IMAGE.search(artefact.path):
                 self.ledger.images[int(match[1])] = int(match[2])
@@ -170,19 +172,21 @@ class RunSync:
         self.ledger.described = True
         self._save()
 
-    def _send_ideas(self) -> None:
-        """Each idea of the study as a parameter, 1 where it is on and else 0, to filter and group runs by."""
+    def _send_ideas(self) -> int:
+        """Each idea of the study as a parameter, 1 where it is on and else 0, to filter and group runs by; returns how
+        many were not there."""
         from mlflow.entities import Param
 
         values = {clean(name): str(int(name in self.run.toggles)) for name in self.study.ideas}
         there = self.client.get_run(self.ledger.run_id).data.params
-        new = [Param(name, value) for name, value in values.items() if name not in there]
-        self.client.log_batch(self.ledger.run_id, params=new)
+        if new := [Param(name, value) for name, value in values.items() if name not in there]:
+            self.client.log_batch(self.ledger.run_id, params=new)
         if other := [name for name, value in values.items() if there.get(name, value) != value]:
             why = "MLflow keeps a parameter as it was first sent"
-            _log.warning("%s: %s, so it shows earlier values of %s", self._title(), why, ", ".join(other))
+            _log.warning("%s: %s, so it shows earlier values of %s", self._title, why, ", ".join(other))
         self.ledger.ideas = list(self.study.ideas)
         self._save()
+        return len(new)
 
     def _send_samples(self) -> int:
         """Sample grids: by images seen, for MLflow's image viewer, and beside them what their columns show."""
@@ -257,9 +261,7 @@ class RunSync:
 
         engine, machines = self.written.engine, self.written.machines
         tags = {
-            "mlflow.runName": self._title(),
-            "cell": self.run.cell,
-            "toggles": ", ".join(self.run.toggles)[:LONGEST_TAG],
+            **self._names,
             "engine.training": engine.training,
             "engine.measuring": engine.measuring,
             "device": ", then ".join(dict.fromkeys(each.device for each in machines))[:LONGEST_TAG],
@@ -277,15 +279,6 @@ class RunSync:
         self.ledger.status = list(tags.values())
         self._save()
 
-    def _title(self) -> str:
-        """`origin/seed0`, and which settings of it the command line has changed."""
-        own = read_by_who_trains(self.run.settings)
-        changed = [text for text in changes(self.study.overrides, bool(self.study.searched_cell)) if _sets(text, own)]
-        changed = [
-            text if len(text) <= LONGEST_CHANGE else f"{text[: LONGEST_CHANGE - 1]}…" for text in map(masked, changed)
-        ]
-        return masked(", ".join([f"{self.run.cell}/seed{self.run.seed}", *changed]))[:LONGEST_NAME]
-
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder.path).as_posix()
 
@@ -298,12 +291,6 @@ class RunSync:
 
     def _save(self) -> None:
         ledgers.save(self.path, self.ledger)
-
-
-def _sets(override: str, settings: Iterable[str]) -> bool:
-    """Whether `KEY=VALUE` is of one of these settings, or of the group that it stands in."""
-    key = override.partition("=")[0]
-    return any(name == key or name.startswith(f"{key}.") for name in settings)
 
 
 def _parameter(value: object) -> str:

@@ -23,6 +23,7 @@ from harness.tracking import ledger as ledgers
 from harness.tracking.address import experiment_of
 from harness.tracking.ledger import GridLedger, Ledger
 from harness.tracking.mlflow_store import SENT_TAG, open_store
+from harness.tracking.names import called
 from harness.tracking.parent_run import Parent, state_of_grid
 from harness.tracking.run_sync import RunSync
 
@@ -53,6 +54,9 @@ class StudySync:
             self._forget(all_runs=True)
             ledger = place
         ledger.experiment = place.experiment
+        for run in runs:  # what is called otherwise by now is looked at, though its folder is as it was
+            if ledger.called.get(run.id) != called(run, study):
+                ledger.delivered.pop(run.id, None)
         if ledger != noted:
             ledgers.save(root / ledgers.NAME, ledger)
         self.ledger, self.parent = ledger, Parent(self.store, study, ledger)
@@ -150,7 +154,7 @@ class StudySync:
             self.not_sent.append(told)
             return sent
         self._run_syncs.pop(run.id, None)
-        self.ledger.delivered[run.id] = changed_at
+        self.ledger.delivered[run.id], self.ledger.called[run.id] = changed_at, called(run, self.study)
         self._unsaved += 1
         if self._unsaved >= SAVE_EVERY:
             self._save_unfinished()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 import subprocess
 from dataclasses import replace
@@ -21,7 +22,7 @@ from harness.runs.record import Point, Result
 from harness.settings import Settings
 from harness.study.schema import Study, Tracking
 from harness.tracking import mirror as tracking
-from harness.tracking.mirror import Mirror, sync, tracking_uri
+from harness.tracking.mirror import Mirror, missing, sync, tracking_uri
 from mirrored import (
     artefacts,
     children,
@@ -253,6 +254,20 @@ def test_the_report_is_on_the_grid(study: Study) -> None:
     finish(mirror, {"a": 1.0}, {"cells": {"columns": ["cell", "n"], "data": [["origin", 3]]}}, study.reports)
     assert artefacts(study, parent(study).info.run_id, "report") == {"index.md"}
     assert sync(study, study.root, [run]) == {}
+
+
+def test_a_number_that_the_report_has_no_more_is_none_on_the_grid(study: Study) -> None:
+    run, folder = make_folder(study)
+    folder.update(state="done")
+    mirror = Mirror(study, study.root, [run])
+    finish(mirror, {"noise 1/kid/mean": 1.0, "full/kid/mean": 2.0}, {}, None)
+    client(study).log_metric(parent(study).info.run_id, "of somebody", 3.0)
+    finish(mirror, {"full/kid/mean": 2.0}, {}, None)
+    shown = parent(study).data.metrics
+    assert math.isnan(shown.pop("noise 1/kid/mean")) and shown == {"full/kid/mean": 2.0, "of somebody": 3.0}
+    assert not missing(study, study.root, [run]) and sync(study, study.root, [run]) == {}
+    finish(mirror, {"noise 1/kid/mean": 1.0}, {}, None)
+    assert parent(study).data.metrics["noise 1/kid/mean"] == 1.0
 
 
 def test_which_store(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,8 @@ class GridLedger:
     """The state that it shows; empty when that is not certain."""
     reports: dict[str, int] = field(default_factory=dict)
     """Which reports are shown: the file that asks for one -> its modification time, in ns."""
+    numbers: dict[str, list[str]] = field(default_factory=dict)
+    """By the same files, the metrics that are there."""
     notes: dict[str, int] = field(default_factory=dict)
     """Of which of these the answer is shown, while the grid goes on."""
     view: dict[str, Any] = field(default_factory=dict)

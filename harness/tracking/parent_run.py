@@ -7,6 +7,7 @@ replaces the other's numbers.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections import Counter
@@ -135,6 +136,7 @@ class Parent:
         for path, written_at in unshown(root, self.ledger).items():
             report = ledgers.read(path, Report)
             run_id = self._run_of(path, report)
+            sent["summary"] += self._send_numbers(run_id, path.name, report)
             sent += self._send_report(run_id, report, root)
             if report.variant:
                 self.store.show_status(run_id, "FINISHED")
@@ -154,17 +156,25 @@ class Parent:
         self._variants[path.name] = self.store.find_or_create(key, title, tags)[0]
         return self._variants[path.name]
 
-    def _send_report(self, run_id: str, report: Report, root: Path) -> Counter[str]:
-        """The numbers that are not the ones shown already, the tables and the files."""
+    def _send_numbers(self, run_id: str, file: str, report: Report) -> int:
+        """Those that are not shown already, and NaN in the place of those that only the earlier report has: MLflow
+        deletes none, and a cell that is gone would stand beside the others. Returns whether there were any."""
         from mlflow.entities import Metric
 
-        shown = self.client.get_run(run_id).data.metrics if report.summary else {}
         numbers = {clean(name): value for name, value in report.summary.items()}
+        own, earlier = list(numbers), self.ledger.numbers.get(file, [])
+        shown = self.client.get_run(run_id).data.metrics if own or earlier else {}
+        numbers |= {name: math.nan for name in earlier if name in shown and name not in numbers}
         now = int(time.time() * 1000)  # MLflow shows the latest, and another study's may be later than the report
         at = {name: now if name in shown else report.at for name in numbers}
         new = [Metric(name, value, at[name], 0) for name, value in numbers.items() if shown.get(name) != value]
         if new:
             self.client.log_batch(run_id, metrics=new)
+        self.ledger.numbers[file] = own
+        return int(bool(new))
+
+    def _send_report(self, run_id: str, report: Report, root: Path) -> Counter[str]:
+        """The tables and the files."""
         # `log_table` would append to the tables of an earlier report.
         files = {f"tables/{name}.json": json.dumps(table) for name, table in report.tables.items()}
         for file, text in files.items():
@@ -176,4 +186,4 @@ class Parent:
         has_files = bool(report.folder) and folder.is_dir()
         if has_files:
             send_folder(self.client, run_id, folder, "report")
-        return Counter(summary=int(bool(new)), tables=len(files), report=int(has_files))
+        return Counter(tables=len(files), report=int(has_files))

@@ -195,9 +195,11 @@ def test_a_search_is_in_it(home: Path, tmp_path: Path) -> None:
     assert "reports/tiny.tune-full/search.json" in names and not any("tiny-other" in name for name in names)
 
 
-def test_runs_that_go_on_are_told(home: Path, tmp_path: Path) -> None:
+def test_runs_that_go_on_are_told_by_their_names_in_the_plan(home: Path, tmp_path: Path) -> None:
     plan = make_plan(load_study(home / "study.yaml"))
     folder = RunFolder(plan.study.root / plan.runs[0].id)
+    written = folder.path / "run.json"
+    written.write_text(json.dumps(json.loads(written.read_text()) | {"cell": "noise=1"}))
     folder.update(state="running")
     claim = Claim(folder.path)
     assert claim.take()

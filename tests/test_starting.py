@@ -35,6 +35,8 @@ def name_it(who: str, plan: Plan, folder: Path) -> None:
         plan.study.path.write_text(f"{STUDY}profiles: {{next: {{init: runs/tiny/{source.id}}}}}\n")
     elif who == "search":
         lay(root.with_name("tiny.tune-full"), begun, "pending")
+    elif who == "earlier name":
+        lay(root, replace(plan.runs[2], cell="before", first_weights=begun.first_weights), "pending")
     elif who == "file":
         file.write_text(f"study: other\ntoggles: [{{warm: {{init.generator: {path}}}}}]\n")
     elif who == "link":
@@ -62,6 +64,7 @@ def name_it(who: str, plan: Plan, folder: Path) -> None:
     [
         ("profile", "runs of ablations.yaml"),
         ("search", "mix_logits/0 of tiny.tune-full"),
+        ("earlier name", "mix_logits/0"),
         ("file", "runs of other.yaml"),
         ("link", "runs of other.yaml"),
         ("same name", "runs of other.yaml"),

@@ -101,8 +101,9 @@ def pack(plans: Sequence[Plan], records: Sequence[PackRecord], out: Path, with_g
         _refuse_part(plan, with_generators)
     contents, texts = _Contents(with_generators), _written_anew(plans, records)
     for plan in plans:
+        planned = {run.id: f"{run.cell}/{run.seed}" for run in plan.runs}
         for study in (plan.study, *searches(plan.study)):
-            _runs(study, contents)
+            _runs(study, planned, contents)
         _reports(plan.study, contents)
     path = plans[0].study.path
     hidden = [path.name] if texts[path.name] != path.read_bytes() else []
@@ -180,8 +181,8 @@ def _refuse_part(plan: Plan, with_generators: bool) -> None:
 # Which files go into a pack.
 
 
-def _runs(study: Study, contents: _Contents) -> None:
-    """The folder of runs of a study or a search."""
+def _runs(study: Study, planned: Mapping[str, str], contents: _Contents) -> None:
+    """The folder of runs of a study or a search. `planned`: id -> what the plan calls a run today."""
     root = study.root
     for entry in _entries(root, contents):
         name = f"runs/{study.label}/{entry.name}"
@@ -196,7 +197,7 @@ def _runs(study: Study, contents: _Contents) -> None:
                 continue
             contents.runs.append(run)
             if _is_running(root / run.id):
-                contents.running.append(f"{run.cell}/{run.seed}")
+                contents.running.append(planned.get(run.id, f"{run.cell}/{run.seed}"))
             _one_run(root / run.id, name, contents)
         elif _OF_ROOT.fullmatch(entry.name):
             contents.files[name] = root / entry.name

@@ -54,11 +54,15 @@ def starting(plan: Plan, need: Needed) -> Starting:
     """What starts from which run, as far as it is known."""
     root, unreadable, ids_in = plan.study.root.resolve(), list(need.unreadable), functools.cache(_ids)
     found: dict[str, dict[str, str]] = {}
+    # A run of the plan may have had another name when it was trained.
+    planned = {root / run.id: f"{run.cell}/{run.seed}" for run in plan.runs}
     for folder, runs in {**need.runs, root: (*plan.runs, *need.runs.get(root, ()))}.items():
         of = "" if folder == root else f" of {folder.name}"
         for run in runs:
+            name = planned.get(folder / run.id, f"{run.cell}/{run.seed}{of}")
             for source in {source for text in run.first_weights.values() for source in ids_in(text, "")}:
-                found.setdefault(source, {})[str(folder / run.id)] = f"{run.cell}/{run.seed}{of}"
+                found.setdefault(source, {})[str(folder / run.id)] = name
+    # By the names in their run.json, as `init` finds them: a plan is made from what it names.
     by_label: dict[str, list[tuple[str, Collection[str]]]] = {}
     for run in need.runs.get(root, ()):
         by_label.setdefault(f"{run.cell}/{run.seed}", []).append((run.id, vars(run.settings.init).values()))

@@ -14,11 +14,11 @@ from fakes import make_run
 from harness.code.engine import UNKNOWN
 from harness.errors import HarnessError
 from harness.executors.executor import WorkerState
-from harness.executors.job import AskedStudy, Job, JobFolder, JobRuns, make_job
+from harness.executors.job import AskedStudy, Job, JobFolder, JobRuns, job_folders, make_job
 from harness.executors.live import LiveJob
 from harness.exit_codes import FAILED_RUNS
 from harness.finding import Finding
-from harness.grid.submit import Watch
+from harness.grid.submit import Watch, start_workers
 from harness.runs.record import Run, Status
 from harness.study.load import load_text
 from harness.study.resources import Resources
@@ -117,3 +117,22 @@ def test_ctrl_c_says_of_workers_that_were_cancelled_no_more_that_they_go_on(
     after = "all workers were told to end, after checkpoints; `run-grid` goes on"
     assert code == 130 and (told == [after]) == (cancelled == 2)
     assert any("the workers go on" in text for text in told) == (cancelled < 2)
+
+
+def test_a_signal_while_workers_are_submitted_leaves_a_job_that_is_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Engine):
+        def submit(self, job: JobFolder, workers: int) -> tuple[str, ...]:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return ("7_0",)
+
+    told: list[str] = []
+    monkeypatch.setattr("harness.grid.submit.note", told.append)
+    study = load_text("study: s\n", tmp_path / "s.yaml")
+    job = Job(AskedStudy(str(study.path), None, (), ()), Resources(executor="slurm"), 1, UNKNOWN)
+    with pytest.raises(SystemExit) as ended:
+        start_workers(study, Killed(True), job, JobRuns((make_run("origin"),), {}), "1 run")
+    assert ended.value.code == 143 and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    (folder,) = job_folders(study.root)
+    assert folder.is_cancelled and folder.code.is_dir() and "stays: workers may have been submitted" in told[0]

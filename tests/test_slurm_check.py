@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from harness.errors import HarnessError
+from harness.executors.executor import NoAnswer
 from harness.executors.slurm import Slurm
 from harness.finding import Finding
 from harness.study.resources import Resources, SlurmResources
+from slurm_jobs import make_folder, slurm
 
 _PROGRAM = """\
 #!/bin/sh
@@ -62,3 +65,63 @@ def test_a_controller_that_is_down_is_told_without_stars(tmp_path: Path, monkeyp
     assert found.detail.endswith(
         "does not answer: Slurmctld(primary) at head is DOWN; RESTORE SLURMCTLD DAEMON TO SERVICE"
     )
+
+
+def submitting(folder: Path, monkeypatch: pytest.MonkeyPatch, sbatch: str, sinfo: str) -> HarnessError:
+    """What is raised where these are what the programs do."""
+    for name, does in (("sbatch", sbatch), ("sinfo", sinfo)):
+        (folder / name).write_text(f"#!/bin/sh\n{does}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    with pytest.raises(HarnessError) as raised:
+        slurm(extra=("--tyme=3",)).submit(make_folder(folder), 2)
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    "sbatch",
+    [
+        *("kill -TERM $$", "kill -INT $$", "exit 0", "echo the job was put into a queue"),
+        *(
+            f"echo 'sbatch: error: Batch job submission failed: {why}' >&2; exit 1"
+            for why in (
+                "Socket timed out on send/recv operation",
+                "Unable to contact slurm controller (connect failure)",
+                "Zero Bytes were transmitted or received",
+                "Message receive failure",
+                "Header lengths are longer than data received",
+                "Connection reset by peer",
+            )
+        ),
+    ],
+)
+def test_sbatch_that_lost_its_connection_has_not_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sbatch: str
+) -> None:
+    error = submitting(tmp_path, monkeypatch, sbatch, "exit 1")
+    assert isinstance(error, NoAnswer) and "refused" not in str(error)
+    assert str(error).endswith("`squeue --name=demo.1` shows them")
+
+
+@pytest.mark.parametrize(
+    ("sinfo", "rooms"),
+    [
+        ("echo 'main|main*|1:00:00|up|(null)|4|4000'", "partitions: main (nodes of up to 4 cores, 4,000 MB)"),
+        ("echo 'sinfo: error: Zero Bytes were received' >&2; exit 1", "sinfo: sinfo: error: Zero Bytes were received"),
+        ("", "sinfo: no answer within 2 min"),
+    ],
+)
+def test_a_refusal_stays_one_whatever_sinfo_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sinfo: str, rooms: str
+) -> None:
+    def late(words: list[str]) -> str:
+        raise NoAnswer(rooms)
+
+    if not sinfo:
+        monkeypatch.setattr("harness.executors.slurm._answer", late)
+    sbatch = """echo "sbatch: unrecognized option '--tyme=3'" >&2; exit 1"""
+    error = submitting(tmp_path, monkeypatch, sbatch, sinfo)
+    assert not isinstance(error, NoAnswer)
+    first, value, last = str(error).splitlines()
+    assert first == "sbatch refused the workers: sbatch: unrecognized option '--tyme=3'"
+    assert (value, last) == ('resources.slurm.extra: ["--tyme=3"]', rooms)

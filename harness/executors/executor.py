@@ -35,7 +35,7 @@ GONE = WorkerState("gone")
 
 
 class NoAnswer(HarnessError):
-    """An engine did not answer in time: what it was asked for may have been done all the same."""
+    """An engine did not say, or not in time: what it was asked for may have been done all the same."""
 
 
 class Executor(Protocol):
@@ -52,7 +52,10 @@ class Executor(Protocol):
         """What it has and lacks, for `doctor` and before anything is submitted."""
 
     def submit(self, job: JobFolder, workers: int) -> tuple[str, ...]:
-        """Have this many workers started, numbered from 0; their ids in that order, as the engine has them."""
+        """Have this many workers started, numbered from 0; their ids in that order, as the engine has them.
+
+        Raises NoAnswer where they may have been, any other HarnessError where none was.
+        """
 
     def look(self, ids: Sequence[str]) -> Mapping[str, WorkerState]:
         """Where these workers stand; one that is not in the answer is gone."""

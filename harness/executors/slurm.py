@@ -5,6 +5,7 @@ Nothing here needs Slurm's accounting (`sacct`), which many clusters do not have
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -29,6 +30,11 @@ SIGNAL_EARLY_S = 60
 INSTALL = "apt-get install slurm-client on a machine of the cluster (slurm on other systems than Debian and Ubuntu)"
 _FORGOTTEN = re.compile(r"Invalid job id|already complet", re.IGNORECASE)
 """What is said of jobs that have ended long ago."""
+_CONNECTION = re.compile(
+    r"contact slurm controller|communication|connection|message|timed out|zero bytes|data received|broken pipe",
+    re.IGNORECASE,
+)
+"""What is said where the controller may have what it was sent; in doubt it has, as a folder too many does no harm."""
 
 
 class Slurm:
@@ -75,9 +81,12 @@ class Slurm:
         write_text(script, batch_script(job, asked, options))
         done = _run(["sbatch", *options, str(script)])
         array = re.match(r"\d+", done.stdout)
-        if done.returncode or not array:
-            raise HarnessError(self._refusal(_first_line(done)))
-        return tuple(f"{array[0]}_{index}" for index in range(workers))
+        if done.returncode == 0 and array:
+            return tuple(f"{array[0]}_{index}" for index in range(workers))
+        if done.returncode <= 0 or _CONNECTION.search(done.stderr):  # below 0: a signal has ended it
+            look = f"`squeue --name={job.title}` shows them"
+            raise NoAnswer(f"sbatch does not say whether Slurm has the workers: {_first_line(done)}; {look}")
+        raise HarnessError(self._refusal(_first_line(done)))
 
     def look(self, ids: Sequence[str]) -> dict[str, WorkerState]:
         _ping()
@@ -166,11 +175,19 @@ class Slurm:
         about = about or [
             key for key in ("partition", "gpus", "cpus", "mem", "constraint", "extra") if getattr(asked, key)
         ]
-        values = "\n".join(f"{self._place(key)}: {getattr(asked, key)}" for key in dict.fromkeys(about))
-        return f"sbatch refused the workers: {message}\n{values}\n{self._rooms()}"
+        values = {key: getattr(asked, key) for key in about}
+        lines = [
+            f"{self._place(key)}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+            for key, value in values.items()
+        ]
+        return "\n".join([f"sbatch refused the workers: {message}", *lines, self._rooms()])
 
     def _rooms(self) -> str:
-        listed = partitions(_run(["sinfo", "--noheader", f"--format={NODE_FORMAT}"]).stdout)
+        """In words. Raises nothing, which would hide the refusal."""
+        try:
+            listed = partitions(_answer(["sinfo", "--noheader", f"--format={NODE_FORMAT}"]))
+        except HarnessError as error:
+            return str(error)
         return f"partitions: {', '.join(map(str, listed))}"
 
     def _place(self, key: str, section: str = "slurm.") -> str:

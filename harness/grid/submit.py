@@ -30,7 +30,7 @@ from harness.runs.record import Run, Status
 from harness.runs.snapshot import Snapshot
 from harness.scheduler.live import LiveView
 from harness.scheduler.ownership import ended_since
-from harness.scheduler.processes import Stop
+from harness.scheduler.processes import Stop, signals_raise
 from harness.scheduler.scheduler import Tick
 from harness.scheduler.slots import Slot, find_slots
 from harness.study.plan import Plan
@@ -137,7 +137,9 @@ def start_workers(study: Study, executor: Executor, job: Job, queued: JobRuns, w
     """Make a job and have its workers started. `what`: what they do, in words."""
     folder = make_job(study.root, job, queued, study.code.source)
     try:
-        ids = executor.submit(folder, job.workers)
+        with signals_raise():
+            ids = executor.submit(folder, job.workers)
+            folder.note_ids(ids)
     except BaseException as error:
         if isinstance(error, HarnessError) and not isinstance(error, NoAnswer):
             shutil.rmtree(folder.path)
@@ -147,7 +149,6 @@ def start_workers(study: Study, executor: Executor, job: Job, queued: JobRuns, w
             folder.cancel()
         note(f"{shown(folder.path)} stays: workers may have been submitted all the same, and end as soon as they start")
         raise
-    folder.note_ids(ids)
     note(f"{what} for {quantity(job.workers, 'worker')} on {executor.name}: {shown(folder.path)}")
     return LiveJob(folder, folder.read(), executor, {name: WorkerState("waiting") for name in ids})
 

@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -98,6 +99,21 @@ class Stop:
             self.signal, self._since = signal.Signals(number), time.monotonic()
         elif number == signal.SIGINT and time.monotonic() - self._since > ONE_PRESS_S:
             self.now = True
+
+
+@contextlib.contextmanager
+def signals_raise() -> Iterator[None]:
+    """While entered, a signal that would end this process raises SystemExit, for what has to be put in order first."""
+    deadly: list[signal.Signals] = []
+    if threading.current_thread() is threading.main_thread():
+        deadly = [number for number in STOP_SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
+    for number in deadly:
+        signal.signal(number, lambda number, _: sys.exit(STOPPED + number))
+    try:
+        yield
+    finally:
+        for number in deadly:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def nothing_to_save() -> None:

@@ -97,7 +97,8 @@ def test_a_grid_and_sync_rename_what_the_study_calls_otherwise_and_ask_of_no_oth
     assert [tuple(row.tags[key] for key in keys) for row in server.children()[:2]] == named
     for name in ("mix_logits", "origin"):
         assert f"{name}/seed0: MLflow keeps a parameter as it was first sent" in caplog.text
-    assert not missing(study, study.root, today)
+    twice = [*today, replace(today[0], cell="trial-007")]
+    assert not missing(study, study.root, today) and not missing(study, study.root, twice)
     assert sync(study, study.root, runs) == {"renamed runs": 2}
     # An earlier version has not noted what it sent: it is read from beside the runs.
     ledger = study.root / ledgers.NAME

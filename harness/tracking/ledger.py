@@ -6,7 +6,7 @@ What is about to be sent is noted first, so that after a crash the server is ask
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -123,11 +123,7 @@ def changed_at(path: str | Path) -> int | None:
         return None
 
 
-def undelivered(root: Path, called: Mapping[str, str], ledger: GridLedger) -> bool:
-    """Whether any run has another status than that with which all of it was delivered, or is called otherwise.
-
-    `called`: as in the ledger, of these runs today. Reads nothing but times.
-    """
-    times = ((run_id, changed_at(f"{root}/{run_id}/status.json")) for run_id in called)
-    noted = {run_id: (time, ledger.called.get(run_id)) for run_id, time in ledger.delivered.items()}
-    return any(time is not None and (time, called[run_id]) != noted.get(run_id) for run_id, time in times)
+def undelivered(root: Path, ids: Iterable[str], ledger: GridLedger) -> bool:
+    """Whether the status of any of these runs changed since all of the run was delivered. Reads nothing but times."""
+    times = ((run_id, changed_at(f"{root}/{run_id}/status.json")) for run_id in ids)
+    return any(time is not None and time != ledger.delivered.get(run_id) for run_id, time in times)

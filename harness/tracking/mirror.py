@@ -28,7 +28,7 @@ from harness.runs.snapshot import Snapshot
 from harness.tracking import ledger as ledgers
 from harness.tracking.address import experiment_of, recorded_uri, tracking_uri
 from harness.tracking.mlflow_store import ENDED, set_environment
-from harness.tracking.names import called
+from harness.tracking.names import renamed
 from harness.tracking.parent_run import unshown
 from harness.tracking.study_sync import StudySync
 
@@ -144,7 +144,9 @@ def missing(study: Study, root: Path, runs: Sequence[Run]) -> bool:
     is_here = ledger.uri == recorded_uri(study, tracking_uri(study))
     if not (is_here and ledger.experiment in ("", experiment_of(study))):
         ledger = ledgers.GridLedger()
-    if ledgers.undelivered(root, {run.id: called(run, study) for run in runs}, ledger) or unshown(root, ledger):
+    if ledgers.undelivered(root, (run.id for run in runs), ledger) or unshown(root, ledger):
+        return True
+    if renamed(runs, study, ledger):
         return True
     return ledger.status not in ENDED and bool(ledger.parent)
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from harness.masking import masked
 from harness.runs.identity import read_by_who_trains
 from harness.runs.record import Run
 from harness.study.variant import changes
+from harness.tracking.ledger import GridLedger
 from harness.tracking.mlflow_store import LONGEST_NAME, LONGEST_TAG
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 LONGEST_CHANGE = 48
 """Characters of one changed setting in the name of a run."""
+_BY_SET = "+"
 
 
 def name_tags(run: Run, study: Study) -> dict[str, str]:
@@ -35,9 +37,23 @@ def name_tags(run: Run, study: Study) -> dict[str, str]:
 
 
 def called(run: Run, study: Study) -> str:
-    """A hash of what these tags, and the ideas as parameters, are made from: asked of each run whenever a grid ends."""
-    text = json.dumps([run.cell, run.toggles, _changes_of(run, study), study.ideas])
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    """A hash of what these tags, and the ideas as parameters, are made from, with a mark where `--set` is in the name:
+    asked of each run whenever a grid ends.
+    """
+    text = json.dumps([run.cell, run.toggles, study.ideas])
+    return hashlib.sha256(text.encode()).hexdigest()[:12] + _BY_SET * bool(_changes_of(run, study))
+
+
+def renamed(runs: Sequence[Run], study: Study, ledger: GridLedger) -> list[str]:
+    """Ids of the runs that were delivered under other names than they have today.
+
+    `--set` renames no run that the study itself has as well: a call with it and one without would do so in turn.
+    """
+    # Of trials with the same weights one run is there, which has the name of the first.
+    first = {run.id: called(run, study) for run in reversed(runs) if run.id in ledger.delivered}
+    return [
+        run_id for run_id, name in first.items() if ledger.called.get(run_id) not in (name, name.removesuffix(_BY_SET))
+    ]
 
 
 def _changes_of(run: Run, study: Study) -> list[str]:

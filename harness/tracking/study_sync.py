@@ -23,7 +23,7 @@ from harness.tracking import ledger as ledgers
 from harness.tracking.address import experiment_of
 from harness.tracking.ledger import GridLedger, Ledger
 from harness.tracking.mlflow_store import SENT_TAG, open_store
-from harness.tracking.names import called
+from harness.tracking.names import called, renamed
 from harness.tracking.parent_run import Parent, state_of_grid
 from harness.tracking.run_sync import RunSync
 
@@ -54,9 +54,8 @@ class StudySync:
             self._forget(all_runs=True)
             ledger = place
         ledger.experiment = place.experiment
-        for run in runs:  # what is called otherwise by now is looked at, though its folder is as it was
-            if ledger.called.get(run.id) != called(run, study):
-                ledger.delivered.pop(run.id, None)
+        for run_id in renamed(runs, study, ledger):  # is looked at, though its folder is as it was
+            del ledger.delivered[run_id]
         if ledger != noted:
             ledgers.save(root / ledgers.NAME, ledger)
         self.ledger, self.parent = ledger, Parent(self.store, study, ledger)

@@ -76,14 +76,42 @@ def gets(number: int) -> Iterator[None]:
     yield
 
 
+class EndsWithCall(Engine):
+    """Its workers write checkpoints for three looks. `again`: at each of these Ctrl-C comes again."""
+
+    outlives_caller = False
+
+    def __init__(self, told: list[str], again: bool) -> None:
+        super().__init__(True)
+        self.told, self.again, self.looks = told, again, 0
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        super().cancel(ids)
+        self.told.append("it is asked")
+
+    def look(self, ids: Sequence[str]) -> dict[str, WorkerState]:
+        self.looks += 1
+        if self.again:
+            os.kill(os.getpid(), signal.SIGINT)
+        return {"7_0": WorkerState("gone" if self.looks > 3 else "running")}
+
+
 def follow(
-    root: Path, looks: int, has_failed: bool, signal_number: int = signal.SIGUSR1, cancelled: int = 0
-) -> tuple[int, list[JobFolder], list[Engine]]:
-    """With two jobs, of which the first has an engine that does not answer, and so many of which were cancelled."""
+    root: Path,
+    looks: int,
+    has_failed: bool,
+    signal_number: int = signal.SIGUSR1,
+    cancelled: int = 0,
+    engines: Sequence[Engine] = (),
+) -> tuple[int, list[JobFolder], Sequence[Engine]]:
+    """With two jobs, of which the first has an engine that does not answer, and so many of which were cancelled.
+
+    `engines`: jobs of these instead.
+    """
     study = load_text("study: s\n", root / "s.yaml")
     asked = Job(AskedStudy(str(study.path), None, (), ()), Resources(executor="slurm"), 1, UNKNOWN, ids=("7_0",))
-    folders = [make_job(study.root, asked, JobRuns((make_run("origin"),), {}), {}) for _ in range(2)]
-    engines = [Engine(False), Engine(True)]
+    engines = engines or [Engine(False), Engine(True)]
+    folders = [make_job(study.root, asked, JobRuns((make_run("origin"),), {}), {}) for _ in engines]
     jobs = [LiveJob(folder, asked, engine, {}) for folder, engine in zip(folders, engines, strict=True)]
     watch = Watch(study, jobs, Open(looks, has_failed), "run-grid", fail_fast=has_failed)
     for folder in folders[:cancelled]:
@@ -117,6 +145,23 @@ def test_ctrl_c_says_of_workers_that_were_cancelled_no_more_that_they_go_on(
     after = "all workers were told to end, after checkpoints; `run-grid` goes on"
     assert code == 130 and (told == [after]) == (cancelled == 2)
     assert any("the workers go on" in text for text in told) == (cancelled < 2)
+
+
+@pytest.mark.parametrize(("has_failed", "code"), [(False, 130), (True, FAILED_RUNS)])
+@pytest.mark.parametrize("again", [False, True])
+def test_an_end_that_is_waited_for_is_told_before_and_ctrl_c_again_leaves_it(
+    tmp_path: Path, has_failed: bool, code: int, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("harness.grid.submit.note", told.append)
+    monkeypatch.setattr("harness.grid.submit.LOOK_S", 0.0)
+    monkeypatch.setattr("harness.scheduler.processes.ONE_PRESS_S", -1.0)
+    engine = EndsWithCall(told, again)
+    number = signal.SIGUSR1 if has_failed else signal.SIGINT
+    assert follow(tmp_path, 2, has_failed, number, engines=[engine])[0] == code
+    first = "a run has failed: all workers are ended, after checkpoints" if has_failed else "stopping: the workers end"
+    assert told[0].startswith(first) and told[1:] == ["it is asked"]
+    assert engine.looks == (4 if not again else 2 if has_failed else 1)
 
 
 def test_a_signal_while_workers_are_submitted_leaves_a_job_that_is_cancelled(

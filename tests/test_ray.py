@@ -174,6 +174,10 @@ class Submitted:
     def states(self) -> list[WorkerState]:
         return [self.engine.look(self.ids)[each] for each in self.ids]
 
+    def cancel(self) -> None:
+        self.engine.cancel(self.ids)
+        until(lambda: all(state.phase == "gone" for state in self.states()), "all are gone", 60)
+
     def until_start(self, count: int = 1, number: int = 0) -> None:
         until(lambda: len(self.starts(number)) >= count, f"start {count} of worker {number}")
 
@@ -186,7 +190,7 @@ class Submitted:
 def submitted(cluster: RayCluster, tmp_path: Path) -> Iterator[Submitted]:
     it = Submitted(tmp_path)
     yield it
-    it.engine.cancel(it.ids)
+    it.cancel()
 
 
 @pytest.mark.ray
@@ -223,19 +227,17 @@ def test_gpus_are_those_that_ray_grants_and_others_wait(cluster: RayCluster, tmp
         it.end(free, 0)
         until(lambda: all(it.starts(k) for k in range(3)), "the third runs")
     finally:
-        it.engine.cancel(it.ids)
+        it.cancel()
     assert it.states() == [GONE] * 3
     assert [line for k in range(3) for line in it.events(k)].count("saved") == 2
 
 
 @pytest.mark.ray
-def test_cancel_is_a_sigterm_that_waits_for_checkpoints_and_what_waits_never_starts(
-    cluster: RayCluster, tmp_path: Path
-) -> None:
+def test_cancel_is_a_sigterm_and_what_waits_never_starts(cluster: RayCluster, tmp_path: Path) -> None:
     it = Submitted(tmp_path, 2, resources={"second": 1})
     it.submit()
     until(lambda: any(state.phase == "running" for state in it.states()), "one runs")
-    it.engine.cancel(it.ids)
+    it.cancel()
     assert sorted(event.split()[0] for k in (0, 1) for event in it.events(k)) == ["saved", "start", "term"]
     assert it.states() == [GONE, GONE] and it.folder.is_cancelled
 
@@ -345,4 +347,4 @@ def test_a_worker_whose_node_is_lost_goes_on_on_another(cluster: RayCluster, tmp
         until(lambda: any(it.starts(number)[1:] for number in lost), "one starts again")
         until(lambda: "head" in {state.node for state in it.states()}, "it runs on the head")
     finally:
-        it.engine.cancel(it.ids)
+        it.cancel()

@@ -46,7 +46,7 @@ class Executor(Protocol):
     look_s: float
     """Seconds between two calls of `look` that the engine can bear."""
     outlives_caller: bool
-    """Whether its workers go on when the process that submitted them ends."""
+    """Whether its workers go on when the process that submitted them ends, which else waits for their checkpoints."""
 
     def check(self) -> list[Finding]:
         """What it has and lacks, for `doctor` and before anything is submitted."""

@@ -6,7 +6,6 @@ a worker is the path of its log there.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import tempfile
@@ -31,8 +30,6 @@ LOG = "ray.log"
 """In a job's folder: the driver's answers, and what Ray tells it."""
 SUBMIT_S = 120.0
 """In which every node has answered whether it sees the folder, or is told as one that does not answer."""
-END_S = 100.0
-"""In which a driver and its workers end, after checkpoints."""
 INSTALL = "pip install '.[ray]' in the checkout of the harness"
 _UNITS = {"CPU": "cpus", "GPU": "gpus"}
 """Ray's name -> our setting."""
@@ -140,12 +137,9 @@ class Ray:
         return {each: states.get(each, GONE) for each in ids}
 
     def cancel(self, ids: Sequence[str]) -> None:
-        """The driver looks for this, and waits for its workers; a driver of this process is waited for."""
+        """The driver looks for this, and ends with its workers."""
         for folder in _folders(ids):
             folder.cancel()
-        if self._driver:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._driver.wait(END_S)
 
     def save(self, ids: Sequence[str]) -> None:
         """Workers look for this by themselves."""

@@ -42,6 +42,8 @@ LOOK_S = 1.0
 SHARE = 0.05
 """Of the time that reading states may take; of very many runs they are read more rarely."""
 TAIL_LINES = 5
+END_S = 100.0
+"""In which workers that end with the call have written checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -239,20 +241,18 @@ class Watch:
                 if not self.followed.is_open:
                     return 0
                 if stop.signal:
-                    break
+                    self._leave(stop)
+                    return stop.exit_code
                 if stop.wants_checkpoints():
                     self._ask(lambda job: job.executor.save(job.job.ids), JobFolder.save, "write checkpoints")
                 if self.fail_fast and self.followed.has_failed:
-                    self.cancel("a run has failed")
+                    self._cancel("a run has failed", stop)
                     return FAILED_RUNS
                 if not self._has_workers():
                     self.followed.read()
                     break
                 wait(stop.wakeup, max(LOOK_S, (time.monotonic() - began) / SHARE))
                 stop.clear_wakeup()
-        if stop.signal:
-            self._leave()
-            return stop.exit_code
         return self._without_workers()
 
     def _has_workers(self) -> bool:
@@ -261,7 +261,7 @@ class Watch:
             return True
         self._look_at = time.monotonic() + self._look_s
         try:
-            states = [state for job in self.jobs for state in job.executor.look(job.job.ids).values()]
+            states = _states(self.jobs)
         except HarnessError as error:
             if not self._unreached:
                 note(f"{error}; the runs are followed all the same")
@@ -274,24 +274,33 @@ class Watch:
             self._words = words
         return any(state.phase != "gone" for state in states)
 
-    def _leave(self) -> None:
+    def _leave(self, stop: Stop) -> None:
         left = [job for job in self.jobs if not job.folder.is_cancelled]
         ends = [job for job in left if not job.executor.outlives_caller]
-        for job in ends:
-            job.executor.cancel(job.job.ids)
         if not left:
             note(f"all workers were told to end, after checkpoints; `{self.again}` goes on")
         if len(ends) < len(left):
             end = self.study.command("cancel")
             note(f"the workers go on; `{self.again}` follows them again, `{end}` ends them")
-        if ends:
-            note("the workers end with this call, after checkpoints; the same command goes on")
+        if ends:  # said before it is waited for, as checkpoints may take long
+            note("stopping: the workers end with this call, after checkpoints; Ctrl-C again leaves them to that")
+        for job in ends:
+            job.executor.cancel(job.job.ids)
+        self._see_off(ends, stop)
 
-    def cancel(self, why: str) -> None:
+    def _cancel(self, why: str, stop: Stop) -> None:
         note(f"{why}: all workers are ended, after checkpoints")
         for job in self.jobs:
             job.folder.cancel()
         self._ask(lambda job: job.executor.cancel(job.job.ids), JobFolder.cancel, "end after checkpoints")
+        self._see_off([job for job in self.jobs if not job.executor.outlives_caller], stop)
+
+    def _see_off(self, jobs: Sequence[LiveJob], stop: Stop) -> None:
+        """Wait until the workers of these jobs, which were told to end, are gone, or until Ctrl-C comes again."""
+        end = time.monotonic() + END_S
+        while not stop.now and time.monotonic() < end and any(state.phase != "gone" for state in _states(jobs)):
+            wait(stop.wakeup, LOOK_S)
+            stop.clear_wakeup()
 
     def _ask(self, ask: Callable[[LiveJob], None], leave_word: Callable[[JobFolder], None], what: str) -> None:
         """Ask the workers of each job, whatever becomes of the others. `leave_word`: where no engine answers."""
@@ -311,6 +320,11 @@ class Watch:
                 lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
                 failure("\n  ".join([f"{shown(log)}:", *[line for line in lines if line.strip()][-TAIL_LINES:]]))
         return FAILED_RUNS
+
+
+def _states(jobs: Sequence[LiveJob]) -> list[WorkerState]:
+    """Of all workers of these jobs, as their engines have them now. Raises HarnessError."""
+    return [state for job in jobs for state in job.executor.look(job.job.ids).values()]
 
 
 def _open_runs(queued: JobRuns, statuses: Mapping[str, Status]) -> Iterator[Run]:

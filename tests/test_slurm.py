@@ -116,7 +116,7 @@ def test_the_end_of_its_time_queues_that_worker_alone_again(cluster: SlurmCluste
     cluster.ask("scancel", "--batch", "--signal=USR2", last)  # as --signal=B:USR2 does
     until_events(folder, 2, "begin", "USR2", "saved")
     until(lambda: jobs.phase(2) == "waiting", "it is queued again")
-    assert jobs.executor.look(jobs.ids)[last].reason.startswith("BeginTime: for the time of its start")
+    assert jobs.executor.look(jobs.ids)[last].reason.startswith("BeginTime: for the time of its start, 20")
     until_events(folder, 2, "begin", "USR2", "saved", "begin")
     assert [events(folder, worker) for worker in range(2)] == [["begin"], ["begin"]]
     assert environment(folder, 2)["SLURM_RESTART_COUNT"] == "1"

@@ -33,18 +33,18 @@ def test_times_as_slurm_writes_them(text: str, expected: float | None) -> None:
 
 def test_states_are_read() -> None:
     text = """\
-7_0|RUNNING|gpu[3-4]|None
-7_1|PENDING||Priority
-7_2|COMPLETED|n1|None
-7_3|OUT_OF_MEMORY|n1|OutOfMemory
-7_4|COMPLETING|n2|None
-7_5|REQUEUE_HOLD||(launch failed requeued held)
-7_6|NODE_FAIL|n1|NodeDown
-7_6|PENDING||BeginTime
-7_7|PENDING||BeginTime
-7_7|PREEMPTED|n2|None
-7_8|PENDING||ReqNodeNotAvail, UnavailableNodes:n[1-2]
-7_9|NEW_STATE_OF_SLURM|n1|None
+7_0|RUNNING|gpu[3-4]|2026-11-29T06:49:58|None
+7_1|PENDING||N/A|Priority
+7_2|COMPLETED|n1|2026-11-29T06:49:58|None
+7_3|OUT_OF_MEMORY|n1|2026-11-29T06:49:58|OutOfMemory
+7_4|COMPLETING|n2|2026-11-29T06:49:58|None
+7_5|REQUEUE_HOLD||N/A|(launch failed requeued held)
+7_6|NODE_FAIL|n1|2026-11-29T06:49:58|NodeDown
+7_6|PENDING||2026-11-29T07:49:58|BeginTime
+7_7|PENDING||2026-11-29T07:49:58|BeginTime
+7_7|PREEMPTED|n2|2026-11-29T06:49:58|None
+7_8|PENDING||N/A|ReqNodeNotAvail, UnavailableNodes:n[1-2]
+7_9|NEW_STATE_OF_SLURM|n1|2026-11-29T06:49:58|None
 """
     states = worker_states(text)
     assert states["7_0"] == WorkerState("running", "gpu[3-4]")
@@ -53,7 +53,8 @@ def test_states_are_read() -> None:
     assert states["7_3"].reason.startswith("OUT_OF_MEMORY: it needed more memory") and states["7_3"].phase == "gone"
     assert states["7_4"] == WorkerState("running", "n2")
     assert states["7_5"] == WorkerState("waiting", "", "launch failed requeued held")
-    assert {states["7_6"].phase, states["7_7"].phase} == {"waiting"}  # not the end of an earlier start
+    begins = WorkerState("waiting", "", "BeginTime: for the time of its start, 2026-11-29T07:49:58")
+    assert states["7_6"] == states["7_7"] == begins  # not the end of an earlier start
     assert states["7_8"].reason == "ReqNodeNotAvail: for nodes that are down, drained or reserved"
     assert states["7_9"].phase == "gone"
     assert worker_states("") == {}
@@ -77,10 +78,6 @@ def test_reasons_are_explained(word: str) -> None:
     assert bool(fix) == (word in FOR_EVER.split())
     if fix:
         assert fix.startswith("this worker will wait for ever") and ";" in fix
-
-
-def test_a_start_of_the_users_own_is_not_told_as_one_of_two_minutes() -> None:
-    assert why_waiting("BeginTime")[0].startswith("BeginTime: for the time of its start; one that was queued again")
 
 
 def test_a_word_that_came_later_is_shown_as_it_is() -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from harness.executors.executor import Phase, WorkerState
 from harness.text import quantity
 
-STATE_FORMAT = "%i|%T|%N|%r"
-"""Of `squeue`: id, state, nodes, reason."""
+STATE_FORMAT = "%i|%T|%N|%S|%r"
+"""Of `squeue`: id, state, nodes, when it starts, reason."""
 NODE_FORMAT = "%R|%P|%l|%a|%G|%c|%m"
 """Of `sinfo`, a line for each kind of node of each partition: name, name with * for the default, longest time, up or
 down, GPUs, cores, memory in MB."""
@@ -23,7 +23,7 @@ _RUNNING = frozenset(
 _PASSES = {
     "Priority": "jobs of others come first",
     "Resources": "for nodes to become free",
-    "BeginTime": "for the time of its start; one that was queued again waits about two minutes",
+    "BeginTime": "for the time of its start",
     "JobArrayTaskLimit": "for another worker of this job to end, as somebody has limited how many run at once",
     "Dependency": "for the job that resources.slurm.extra names",
     "Licenses": "for a licence to become free",
@@ -89,9 +89,10 @@ def worker_states(text: str) -> dict[str, WorkerState]:
     for line in text.splitlines():
         name, _, rest = line.strip().partition("|")
         state, _, rest = rest.partition("|")
-        node, _, reason = rest.partition("|")
+        node, _, rest = rest.partition("|")
+        start, _, reason = rest.partition("|")
         if name not in states or _phase(state) != "gone":  # an earlier start of a requeued job comes first
-            states[name] = _worker_state(state, node, reason.strip("()"))
+            states[name] = _worker_state(state, node, start, reason.strip("()"))
     return states
 
 
@@ -99,12 +100,13 @@ def _phase(state: str) -> Phase:
     return "waiting" if state in _WAITING else "running" if state in _RUNNING else "gone"
 
 
-def _worker_state(state: str, node: str, reason: str) -> WorkerState:
+def _worker_state(state: str, node: str, start: str, reason: str) -> WorkerState:
     phase = _phase(state)
     if phase == "running":
         return WorkerState(phase, node)
     if phase == "waiting":
-        return WorkerState(phase, "", *why_waiting(reason))
+        why, fix = why_waiting(reason)
+        return WorkerState(phase, "", f"{why}, {start}" if reason == "BeginTime" else why, fix)
     if reason == "JobLaunchFailure":
         return WorkerState(
             *(phase, node, f"{state}: it ended before it began, as {node} could not open its log"),

@@ -106,7 +106,7 @@ def test_workers_are_followed_asked_and_ended(cluster: RayCluster, tmp_path: Pat
     caller = place.start("run-grid")
     until(lambda: sum(step > 0 for step in place.steps().values()) == 2, "two workers train", 120)
     code, shown = place.ask("status")
-    assert code == 0 and "job 1 on ray: 2 running (head, second)" in shown, shown
+    assert code == 0 and "job 1 on ray: 2 running (head and second)" in shown, shown
     # Checkpoints, and on.
     assert not place.checkpoints()
     code, text = place.ask("checkpoint")

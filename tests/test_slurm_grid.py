@@ -231,7 +231,7 @@ def test_workers_are_followed_asked_and_ended(cluster: SlurmCluster, long: Place
     assert len(calls(long.programs, "squeue")) == asked_before + 1 and long.steps() > steps
     assert len(calls(long.programs, "sbatch")) == 1
     code, shown = long.ask("status", "study.yaml")
-    assert code == 0 and "job 1 on slurm: 2 running (n1, n2)" in shown and ids[0] in shown, shown
+    assert code == 0 and "job 1 on slurm: 2 running (n1 and n2)" in shown and ids[0] in shown, shown
     # Checkpoints, and on; twice, as runs also write them by themselves, but not so often.
     for _ in range(2):
         before = long.checkpoints()

@@ -130,7 +130,7 @@ def workers_by_process(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def in_words(states: Iterable[WorkerState]) -> str:
-    """`2 running (n1, n2), 3 waiting (Priority)`."""
+    """`2 running (n1 and n2), 3 waiting (Priority)`."""
     found = list(states)
     parts = []
     for phase in ("running", "waiting", "gone"):

@@ -309,6 +309,7 @@ def test_the_end_of_a_grid_does_not_wait_for_a_long_delivery(
     folder.update(state="done", step=2)
     ask = Mirror(study, study.root, [run])
     ask.catch_up()
+    ask._thread.join()
     assert "the grid is over before everything is sent; `harness sync` sends what is missing" in caplog.text
     assert missing(study, study.root, [run])
     sync(study, study.root, [run])

@@ -12,6 +12,8 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+import fake_mlflow
+from fake_mlflow import Client, served
 from fakes import point
 from harness.errors import HarnessError
 from harness.study.schema import Study, Tracking
@@ -97,7 +99,7 @@ def test_ctrl_c_while_the_rest_is_sent_is_told(
     mirror = Mirror(study, study.root, [])
     with monkeypatch.context() as pressed:
 
-        def press() -> None:
+        def press(*_: float) -> None:
             raise KeyboardInterrupt
 
         pressed.setattr(mirror._thread, "join", press)
@@ -105,6 +107,39 @@ def test_ctrl_c_while_the_rest_is_sent_is_told(
             pass
     mirror._thread.join()
     assert "`harness sync` sends what is missing" in caplog.text
+
+
+def test_an_answer_that_never_comes_holds_no_grid_up(
+    study: Study, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that comes a byte at a time, of which no timeout of requests knows."""
+    for name in ("END_S", "STILL_AWAY_S"):
+        monkeypatch.setattr(tracking, name, 0.01)
+    run, folder = make_folder(study, steps=2)
+    asked, answer = threading.Event(), threading.Event()
+
+    def wait(*_: object, **__: object) -> None:
+        asked.set()
+        answer.wait()
+
+    monkeypatch.setattr(Client, "log_batch", wait)
+    with served(fake_mlflow.Server()):
+        with held(folder), Mirror(study, study.root, [run]) as mirror:
+            asked.wait()
+        told = (
+            f"MLflow at {mirror.uri}: the grid is over before everything is sent; `harness sync` sends what is missing"
+        )
+        mirror.catch_up()  # the lock is held by what is still sending
+        assert [record.getMessage() for record in caplog.records] == [told]
+        answer.set()
+        mirror._thread.join()
+        answer.clear()
+        later = Mirror(study, study.root, [run])
+        later.catch_up()
+        assert [record.getMessage() for record in caplog.records] == [told, told]
+        answer.set()
+        later._thread.join()
+    assert len(caplog.records) == 2, "it is not back: nobody waited for it"
 
 
 @pytest.mark.slow

@@ -10,7 +10,9 @@ import pytest
 
 from fake_mlflow import Crash, Row, Server, served
 from harness.study.schema import Study
+from harness.tracking.ledger import Report
 from harness.tracking.mirror import Mirror, missing, sync
+from harness.tracking.parent_run import ask_for_report
 from mirrored import bare_study, finish, make_folder
 
 VARIANTS = [
@@ -83,9 +85,10 @@ def test_reports_of_several_wait_for_a_server_that_is_away(study, server) -> Non
     sync(study, study.root, [run])
     variant = replace(study, only=("full",))
     for name in ("create_run", "log_batch"):
+        ask_for_report(variant, study.root, Report(summary={"fd/full": 2.0}), None)
         server.fail(name, "after")
         with pytest.raises(Crash):
-            report(variant, run, 2.0)
+            sync(variant, study.root, [run])
     server.crash = None
     report(study, run, 1.0)
     assert [numbers(row)[-1:] for row in server.parents()] == [[1.0], [2.0]], "and none is made twice"

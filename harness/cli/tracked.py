@@ -32,16 +32,18 @@ def ui(
 
 @standard_options
 def sync(request: Request) -> None:
-    """Send to MLflow what it has missed. Nothing is sent twice.
+    """Send to MLflow what it has missed. Nothing is there twice.
 
     \b
     harness sync ablations.yaml
     """
+    from harness.masking import masked
     from harness.runs.snapshot import Snapshot
     from harness.study.plan import make_plan
     from harness.terminal import console
     from harness.terminal.progress import counted
     from harness.text import quantity
+    from harness.tracking.address import tracking_uri
     from harness.tracking.mirror import sync as send
     from harness.tracking.mirror import unsent
     from harness.tuning.search import searches
@@ -50,7 +52,9 @@ def sync(request: Request) -> None:
     planned = make_plan(study).runs
     grids = [(study, planned)]
     grids += [(search, Snapshot(search.root, ()).other_runs) for search in searches(study)]
-    with counted("comparing runs with MLflow", sum(len(runs) for _, runs in grids)) as advance:
+    total = sum(len(runs) for _, runs in grids)
+    console.note(f"{quantity(total, 'run')} to compare with MLflow at {masked(tracking_uri(study))}")
+    with counted("comparing runs with MLflow", total) as advance:
         sent = sum((send(grid, grid.root, runs, advance) for grid, runs in grids), Counter[str]())
     if earlier := len(unsent(study, study.root, planned)):
         console.note(f"{quantity(earlier, 'run')} with earlier settings are not sent: MLflow gets the runs of the plan")

@@ -30,7 +30,7 @@ from harness.tracking.address import experiment_of, recorded_uri, tracking_uri
 from harness.tracking.mlflow_store import ENDED, set_environment
 from harness.tracking.names import renamed
 from harness.tracking.parent_run import unshown
-from harness.tracking.study_sync import StudySync
+from harness.tracking.study_sync import TOO_LATE, StudySync
 
 if TYPE_CHECKING:
     from harness.study.schema import Study
@@ -40,7 +40,7 @@ LONGEST_WAIT_S = 60.0
 SHARE = 0.01
 """Of one core, for sending beside a training: after a pass that took long the next one waits."""
 END_S = 30.0
-"""How long the end of a grid waits for what is still to be sent."""
+"""How long the end of a grid waits for what is still to be sent: once before its report, and once for that."""
 STILL_AWAY_S = 30.0
 """A server that did not answer so recently is not asked again at the end of a grid."""
 LOCK_S = 5.0
@@ -61,35 +61,44 @@ class Mirror:
         """When the server last did not answer, of `time.monotonic`; NEVER while it answers."""
         self._deadline = float("inf")
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="mlflow", daemon=True)
+        self._thread = self._sender(0)
+
+    def _sender(self, patience: float) -> threading.Thread:
+        """`patience`: seconds that it waits for another grid which sends."""
+        return threading.Thread(target=self._follow, args=(patience,), name="mlflow", daemon=True)
 
     def __enter__(self) -> Mirror:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._deadline = time.monotonic() + END_S
-        self._stop.set()
-        try:
-            self._thread.join()
-        except KeyboardInterrupt:
-            _log.warning("MLflow was still being sent the rest; `harness sync` sends what is missing")
-            raise
+        self._end()
 
     def catch_up(self) -> None:
         """Send what is missing, outside of the `with` block; what goes wrong is a warning."""
-        if time.monotonic() - self._away_at < STILL_AWAY_S:
+        if self._thread.is_alive():  # still at the rest of a grid that did not wait for it
             return
-        self._deadline = time.monotonic() + END_S
-        try:
-            with alone(self.root, "mirror", LOCK_S):
-                self._try(running=False)
-                self._sending = None
-        except Timeout:
-            _log.debug("another grid of this study sends to MLflow")
+        self._thread = self._sender(LOCK_S)
+        self._end()
 
-    def _follow(self) -> None:
-        lock, wait = alone(self.root, "mirror", 0), 0.0
+    def _end(self) -> None:
+        """Have the rest sent, and wait no longer than END_S: from a server that sends a byte now and then one answer
+        takes for ever, whatever the timeout of requests.
+        """
+        self._deadline = time.monotonic() + END_S
+        self._stop.set()
+        if self._thread.ident is None:
+            self._thread.start()
+        try:
+            self._thread.join(END_S)
+        except KeyboardInterrupt:
+            _log.warning("MLflow was still being sent the rest; `harness sync` sends what is missing")
+            raise
+        if self._thread.is_alive():
+            self._tell_away(TOO_LATE)
+
+    def _follow(self, patience: float) -> None:
+        lock, wait = alone(self.root, "mirror", patience), 0.0
         try:
             while not self._stop.wait(wait):
                 if not _taken(lock):
@@ -98,7 +107,7 @@ class Mirror:
                 seconds = self._try(running=True)
                 least = 2 * wait if seconds is None else seconds / SHARE
                 wait = min(max(POLL_S, least), LONGEST_WAIT_S)
-            if _taken(lock) and time.monotonic() - self._away_at > STILL_AWAY_S:
+            if time.monotonic() - self._away_at > STILL_AWAY_S and _taken(lock):
                 self._try(running=False)
         except Exception:  # such as a folder that cannot be written: tracking ends, the training does not
             _log.warning("MLflow gets nothing more of this grid; `harness sync` sends what is missing", exc_info=True)
@@ -115,16 +124,20 @@ class Mirror:
             self._sending.send(running, self._deadline)
         except Exception as error:
             self._sending = None  # what comes back may be another store
-            if self._away_at == NEVER:
-                why = explained(error, self.uri).removesuffix(f"; {TRY_AGAIN}")  # it tries again by itself
-                _log.warning("MLflow at %s: %s; `harness sync` sends what is missing", masked(self.uri), why)
-                _log.debug("the whole error", exc_info=True)
-            self._away_at = time.monotonic()
+            self._tell_away(explained(error, self.uri).removesuffix(f"; {TRY_AGAIN}"))  # it tries again by itself
+            _log.debug("the whole error", exc_info=True)
             return None
-        if self._away_at != NEVER:
-            _log.warning("MLflow at %s is back and has all that it missed", masked(self.uri))
-        self._away_at = NEVER
+        if time.monotonic() < self._deadline:  # later nobody waits for it any more, which was told
+            if self._away_at != NEVER:
+                _log.warning("MLflow at %s is back and has all that it missed", masked(self.uri))
+            self._away_at = NEVER
         return time.thread_time() - begun
+
+    def _tell_away(self, why: str) -> None:
+        """Once, until it is back."""
+        is_news, self._away_at = self._away_at == NEVER, time.monotonic()
+        if is_news:
+            _log.warning("MLflow at %s: %s; `harness sync` sends what is missing", masked(self.uri), why)
 
 
 def _taken(lock: FileLock) -> bool:

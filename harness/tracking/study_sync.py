@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SAVE_EVERY = 200
 """Runs between two savings of a long pass: what is noted there need not be looked at again."""
+TOO_LATE = "the grid is over before everything is sent"
 _OF_THIS_RUN = frozenset({"INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST"})
 """Answers that concern one run, such as one deleted in MLflow; all others mean that the server is not well."""
 _log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class StudySync:
             self.parent.describe()
             for run in list(self.runs):
                 if time.monotonic() > deadline:
-                    raise TimeoutError("the grid is over before everything is sent")
+                    raise TimeoutError(TOO_LATE)
                 sent += self._send_run(run)
                 advance(1)
             self.parent.show_view(self.root)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SQLITE = re.compile(r"sqlite(?:\+\w+)?:", re.IGNORECASE)
 _CHOSEN = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
+_ALLOWED = "sqlite:///FILE.db, or sqlite:////FOLDER/FILE.db from the root"
 _SIMPLE = re.compile(r"sqlite:///[A-Za-z0-9_./-]+", re.ASCII)
 """An address in which the path of the file stands as it is. It is read without SQLAlchemy, which takes long to load."""
 
@@ -55,11 +56,12 @@ def absolute_address(url: str, folder: Path, source: str) -> str:
         if host := _parsed(url, source).host:  # between two slashes and the next one stands a machine
             raise HarnessError(f"{source}: {masked(url)!r} names no file; did you mean 'sqlite:///{host}'?")
         problem = f"{masked(url)!r} is a database in memory, which is lost when the command ends"
-        allowed = "sqlite:///FILE.db, or sqlite:////FOLDER/FILE.db from the root"
-        raise HarnessError(f"{source}: {problem}; allowed: {allowed}")
+        raise HarnessError(f"{source}: {problem}; allowed: {_ALLOWED}")
     if name.startswith("file:"):  # SQLite's own form of an address, in which the path is absolute
         return url
     file = os.path.abspath(folder / user_path(name, source))
+    if os.path.isdir(file):
+        raise HarnessError(f"{source}: {masked(url)!r} is a folder; allowed: {_ALLOWED}")
     if not is_utf8(file):
         raise HarnessError(f"{source}: {escaped(file)}: this name is not UTF-8, as addresses are; rename the folder")
     plain = f"sqlite:///{file}"

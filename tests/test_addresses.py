@@ -33,6 +33,27 @@ def test_odd_addresses_stay_as_they_are(uri: str, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("http://u:secretpw@", r"'http://.*' is no address \(it names no host\)"),
+        ("off", "'off' is a folder, which MLflow no longer writes to"),
+        ("sqlite:///.", "'sqlite:///.' is a folder"),
+        ("ftp://a/b", "'ftp://a/b': MLflow keeps nothing in ftp"),
+    ],
+)
+def test_what_is_refused_is_told_with_its_place(
+    uri: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(NAMED, raising=False)
+    written = f"study: s\ntracking: {{uri: '{uri}'}}\n"
+    for text, given, place in (("study: s\n", [f"tracking.uri={uri}"], "--set .*"), (written, [], r".*s\.yaml:2:17")):
+        study = load_text(text, tmp_path / "s.yaml", None, given)
+        with pytest.raises(HarnessError, match=rf"^{place}: tracking\.uri: {told}; allowed: sqlite:///") as refused:
+            tracking_uri(study)
+        assert "secretpw" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("url", "folder", "told"),
     [
         ("sqlite:///x.db", "/p\udcff", r"^here: /p\\udcff/x\.db: this name is not UTF-8.*; rename the folder"),

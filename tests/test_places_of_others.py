@@ -231,7 +231,7 @@ def damage(kind: str, file: Path) -> None:
         ("new", "of a newer MLflow (schema ffffffffffff) than the one here; pip install --upgrade mlflow"),
         ("deleted", "the experiment 'tiny' was deleted in MLflow; bring it back: MLFLOW_TRACKING_URI=sqlite:"),
         ("none", "the file is not an SQLite database; use another name, or move the file away"),
-        ("folder", "the database file cannot be opened; check that its folder exists"),
+        ("folder", "mlflow.db' is a folder; allowed: sqlite:///FILE.db"),
     ],
 )
 def test_a_database_that_cannot_be_used_has_its_own_remedy(tmp_path: Path, kind: str, told: str) -> None:

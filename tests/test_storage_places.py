@@ -46,9 +46,11 @@ def test_a_search_in_an_odd_folder_stays_in_it(tmp_path: Path, name: str, storag
         ("oracle+nothing://u:s3cret@h/x", "no driver for oracle+nothing:// databases is installed"),
         ("sqlite:////no/such/folder/x.db", "the database file cannot be opened; check that its folder exists"),
         ("sqlite://", "in memory, which is lost when the command ends"),
+        ("sqlite:///.", "'sqlite:///.' is a folder; allowed: sqlite:///FILE.db"),
     ],
 )
 def test_a_storage_that_cannot_be_used_has_its_own_remedy(tmp_path: Path, url: str, told: str) -> None:
     with pytest.raises(HarnessError) as refused:
         Trials(search_in(tmp_path, TWO, f"tune.storage={url}", "tune.pruner=none"))
     assert told in str(refused.value) and "s3cret" not in str(refused.value)
+    assert str(refused.value).startswith("--set tune.storage=")

@@ -322,5 +322,7 @@ def _details(console: Console, forecast: Forecast) -> None:
     print_table(console, settings)
     study = forecast.plan.study
     for path, place in sorted(study.places.items()):
+        if not path.startswith("resources."):
+            continue
         value = functools.reduce(getattr, path.split(".")[1:], study.resources)
         print_sentence(console, plain(f"{path}: {json.dumps(value)} ({place})"))

@@ -62,6 +62,8 @@ _PATHS = (
     "metrics.captions",
 )
 """Settings that can name files."""
+_PLACED = ("resources", "tracking", "tune")
+"""Sections in which mistakes are found that no look at the file tells: the messages say where it is written."""
 
 
 def load_study(path: Path, profile: str | None = None, overrides: Sequence[str] = ()) -> Study:
@@ -163,7 +165,7 @@ def _study(
         design=design,
         baseline=canonical_name(file.baseline, tuple(toggle.name for toggle in toggles), design, factors),
         resources=file.resources,
-        places={dotted(path): config.node(path).where for path in config.changed if path[0] == "resources"},
+        places={dotted(path): config.node(path).where for path in config.changed if path[0] in _PLACED},
         tracking=file.tracking,
         margins=file.margins,
         tune=file.tune,

@@ -15,6 +15,7 @@ from harness.design.factors import Factor, levels_of
 from harness.design.kinds import FULL, FULL_MINUS, ORIGIN, DesignConfig, Layout, Subset, expand, toggles_of
 from harness.errors import SpecError, nearest
 from harness.ideas.read import Code
+from harness.masking import masked
 from harness.models import toggles as builtin
 from harness.models.objective import PLAYERS, Count, active
 from harness.models.toggles import TOGGLES
@@ -160,7 +161,8 @@ class Study:
     only: Subset = ()
     """The cells that were asked for on the command line; none: all."""
     places: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Dotted setting of `resources` that is written anywhere -> where: the study file, the site file or --set."""
+    """Dotted setting of `resources`, `tracking` or `tune` that is written anywhere -> where: the study file, the site
+    file or --set."""
     searched_cell: str = ""
     """Set for a search of this cell's weights, whose folders are apart from the study's own."""
 
@@ -190,6 +192,10 @@ class Study:
         """Name of its folders: the study's, the profile if it has one, and the cell of a search."""
         search = OF_SEARCH + self.searched_cell if self.searched_cell else ""
         return "-".join(filter(None, (self.name, self.profile))) + search
+
+    def placed(self, setting: str) -> str:
+        """`--set tracking.uri=x: tracking.uri`: a dotted setting behind the place where it is written, for messages."""
+        return f"{masked(self.places.get(setting, str(self.path)))}: {setting}"
 
     def command(self, name: str, *words: str) -> str:
         """The line `harness NAME` that asks for this very study, from the current folder."""

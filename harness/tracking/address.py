@@ -22,6 +22,7 @@ NAMED = "MLFLOW_TRACKING_URI"
 ALLOWED = (
     "sqlite:///mlflow.db, http://HOST:PORT, https://..., databricks, or postgresql://, mysql://, mssql:// and a server"
 )
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _SERVER = re.compile(r"(?i:https?://).*|databricks(?:-uc)?(?::.*)?", re.DOTALL)
 _PLAIN = re.compile(r"(?!\.+$)[^/\\\x00]+")
 
@@ -35,7 +36,7 @@ def tracking_uri(study: Study) -> str:
     named = os.environ.get(NAMED)
     uri = named or study.tracking.uri or "sqlite:///mlflow.db"
     remember(uri)
-    source = NAMED if named else f"{study.path}: tracking.uri"
+    source = NAMED if named else study.placed("tracking.uri")
     try:
         parts = urlsplit(uri)
         if parts.scheme in ("http", "https") and not (parts.hostname and parts.port != 0):
@@ -47,7 +48,7 @@ def tracking_uri(study: Study) -> str:
     dialect = parts.scheme.partition("+")[0]
     if dialect in ("", "file") or dialect.startswith("databricks"):
         raise HarnessError(f"{source}: {_no_store(uri)}; allowed: {ALLOWED}")
-    if dialect in ("postgres", "oracle", "mariadb", "redis", "mongodb"):
+    if dialect not in _DATABASES:
         raise HarnessError(f"{source}: {masked(uri)!r}: MLflow keeps nothing in {dialect}; allowed: {ALLOWED}")
     return absolute_address(uri, Path.cwd() if named else study.path.parent.resolve(), source)
 

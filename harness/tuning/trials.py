@@ -192,7 +192,7 @@ def storage_address(search: Search) -> str:
 
 def storage_source(search: Search) -> str:
     """Where that address stands, for messages about it."""
-    return f"{search.study.path}: tune.storage" if search.tune.storage else STORAGE
+    return search.study.placed("tune.storage") if search.tune.storage else STORAGE
 
 
 def open_storage(search: Search) -> BaseStorage:

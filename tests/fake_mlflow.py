@@ -82,7 +82,7 @@ class Client:
         return _perhaps_failing(self.server, name, object.__getattribute__(self, name))
 
     def get_experiment_by_name(self, name: str) -> Any:
-        return Bag(experiment_id="1")
+        return Bag(experiment_id="1", lifecycle_stage="active")
 
     def get_experiment(self, experiment: str) -> Any:
         return Bag(tags=dict(self.server.experiment))

@@ -93,13 +93,13 @@ def test_a_near_miss_is_told_with_what_was_meant(uri: str, meant: str, monkeypat
     ],
 )
 def test_the_page_that_a_browser_gets_has_no_login(address: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    there = SimpleNamespace(experiment_id="7", tags={})
+    there = SimpleNamespace(experiment_id="7", tags={}, lifecycle_stage="active")
     monkeypatch.setattr("mlflow.MlflowClient", lambda _: SimpleNamespace(get_experiment_by_name=lambda _: there))
     study = SimpleNamespace(name="emoji", label="emoji", tracking=SimpleNamespace(experiment=None))
-    assert runs_page(address, study) == f"{shown}/#/experiments/7/runs?workflowType=machine_learning"
+    assert runs_page(address, study, address) == f"{shown}/#/experiments/7/runs?workflowType=machine_learning"
     there.experiment_id = ""  # as of a server that answers {} to everything
     with pytest.raises(HarnessError, match=r"there is no MLflow server at this address .*; check the address"):
-        runs_page(address, study)
+        runs_page(address, study, address)
 
 
 @pytest.mark.parametrize("name", ["x" * 201, "Ж" * 101, "a/" * 60])

@@ -16,7 +16,9 @@ from fake_mlflow import Client, Server, served
 from harness.errors import HarnessError
 from harness.runs.record import Point
 from harness.study.schema import Study, Tracking
-from harness.tracking.address import follow
+from harness.tracking import ledger as ledgers
+from harness.tracking.address import follow, tracking_uri
+from harness.tracking.front import runs_page
 from harness.tracking.mirror import missing, sync, unsent
 from harness.tracking.points import clean
 from mirrored import (
@@ -102,6 +104,49 @@ def test_another_experiment_is_another_place_that_gets_everything(study: Study) 
     # And back: what was there stays, once.
     assert sync(study, study.root, [run, gone]) == {}
     assert history(study, "origin/seed0") == expected(3)
+
+
+def test_a_grid_that_was_deleted_or_renamed_in_mlflow_is_not_sent_a_second_time(study: Study) -> None:
+    run, folder = make_folder(study, steps=3)
+    folder.update(state="done")
+    sync(study, study.root, [run])
+    grid, mlflow = parent(study).info, client(study)
+    at = f"MLFLOW_TRACKING_URI={tracking_uri(study)} mlflow"
+
+    def refused() -> str:
+        with pytest.raises(HarnessError) as told:
+            sync(study, study.root, [run])
+        assert len(mlflow.search_experiments()) == 2, "MLflow's own and the study's"
+        return str(told.value)
+
+    mlflow.delete_run(grid.run_id)
+    told = (
+        f"the run of the grid 'emoji' was deleted in MLflow; bring it back: {at} runs restore --run-id {grid.run_id};"
+    )
+    assert told in refused()
+    mlflow.restore_run(grid.run_id)
+    mlflow.rename_experiment(grid.experiment_id, "a b")
+    back = f"{at} experiments rename --experiment-id {grid.experiment_id} --new-name emoji; or give the study this"
+    assert f"the experiment 'emoji' was renamed in MLflow to 'a b'; give it its old name: {back}" in refused()
+    followed = replace(study, tracking=Tracking(experiment="a b"))
+    assert not any(sync(followed, study.root, [run]).values())
+    assert len(mlflow.search_runs([grid.experiment_id])) == 2
+    mlflow.delete_experiment(grid.experiment_id)
+    for ask in (sync, lambda *_: runs_page(tracking_uri(study), followed, tracking_uri(study))):
+        with pytest.raises(
+            HarnessError, match=r"the experiment 'a b' was deleted in MLflow; bring it back: .* restore"
+        ):
+            ask(followed, study.root, [run])
+
+
+def test_mlflows_own_experiment_has_its_files_elsewhere_and_is_refused_but_where_a_study_is_in_it(study: Study) -> None:
+    own = replace(study, tracking=Tracking(experiment="Default"))
+    run, _ = make_folder(own, steps=1)
+    with pytest.raises(HarnessError, match=r"ablations\.yaml: tracking\.experiment: 'Default' is MLflow's own.*; name"):
+        sync(own, own.root, [run])
+    earlier = client(own).create_run("0").info.run_id
+    ledgers.save(own.root / ledgers.NAME, ledgers.GridLedger("sqlite:///mlflow.db", earlier, experiment="Default"))
+    assert sync(own, own.root, [run])["runs"] == 1
 
 
 def test_two_studies_of_one_name_in_one_store_are_told(

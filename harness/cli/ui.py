@@ -47,7 +47,7 @@ def serve_mlflow(study: Study, port: int, open_browser: bool) -> int:
             result(f"the study is tracked on a server: {masked(uri)}")
             return 0
         with explaining_errors(uri):
-            page = runs_page(uri, study)
+            page = runs_page(uri, study, uri)
         if "@" in urlsplit(uri).netloc:
             note("the login is left out of the address: the page asks for it")
         _show(page, open_browser)
@@ -66,7 +66,7 @@ def serve_mlflow(study: Study, port: int, open_browser: bool) -> int:
         try:
             address = f"http://{HOST}:{port}"
             _wait_for(address, process, log)
-            _show(runs_page(address, study), open_browser)
+            _show(runs_page(address, study, uri), open_browser)
             note("Ctrl-C ends it")
             process.wait()
             raise _ended(process, log)

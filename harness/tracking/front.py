@@ -17,8 +17,7 @@ from urllib.parse import quote, urlsplit
 from harness.databases import CHECK_ADDRESS
 from harness.errors import HarnessError
 from harness.masking import masked
-from harness.tracking.address import experiment_of
-from harness.tracking.mlflow_store import LONGEST_TAG
+from harness.tracking.mlflow_store import LONGEST_TAG, find_experiment
 from harness.tracking.points import clean
 
 if TYPE_CHECKING:
@@ -106,18 +105,18 @@ def view_text(study: Study, state: Mapping[str, Any]) -> str:
     return next((text for text in texts if len(text) <= LONGEST_TAG), "")
 
 
-def runs_page(address: str, study: Study) -> str:
+def runs_page(address: str, study: Study, uri: str) -> str:
     """The address of MLflow's page of the study's runs at a server; of all experiments where it has nothing yet.
     Without the login that an address may hold.
 
-    Raises what MLflow raises.
+    `uri`: the store that the server shows. Raises what MLflow raises, and HarnessError for a deleted experiment.
     """
     from mlflow import MlflowClient
 
     parts = urlsplit(address)
     # A browser would log in with *** in the place of the password.
     server = masked(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()).rstrip("/")
-    experiment = MlflowClient(address).get_experiment_by_name(experiment_of(study))
+    experiment = find_experiment(MlflowClient(address), study, uri)
     if experiment is None:
         return server
     if not experiment.experiment_id:

@@ -6,7 +6,8 @@ import functools
 import getpass
 import logging
 import os
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from harness.tracking.ledger import GridLedger
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
     from harness.study.schema import Study
 
@@ -28,6 +29,9 @@ _log = logging.getLogger(__name__)
 GRID_TAG = "grid"
 SENT_TAG = "sent_at"
 """On the grid's run: when something was sent last, in ms."""
+_MLFLOWS_OWN = "0"
+"""Id of the experiment `Default`, which MLflow makes together with a database."""
+_BRING_BACK = "bring it back: {}; or give the study another tracking.experiment"
 _ALL, PAGE = 3, 1000
 """MLflow's `ViewType.ALL`, and the runs of one answer."""
 SOURCE_TAG = "mlflow.source.name"
@@ -144,19 +148,49 @@ def open_store(study: Study, ledger: GridLedger, uri: str) -> Store:
         _log.warning("%s", message)
     if (file := sqlite_file(uri)) and file.is_relative_to(study.path.parent.resolve()):
         file.parent.mkdir(parents=True, exist_ok=True)
-    client, recorded = _connect(uri), recorded_uri(study, uri)
-    experiment = _experiment(client, study, uri)
-    known = active_run(client, ledger.parent) if ledger.uri == recorded and ledger.parent else None
-    if known is not None and str(known.info.experiment_id) == experiment:  # another experiment is another place
+    client = _connect(uri)
+    found = find_experiment(client, study, uri)
+    known = _known_parent(client, study, uri, ledger, found.experiment_id if found else "")
+    if known is None and found and found.experiment_id == _MLFLOWS_OWN and not is_server(uri):
+        problem = f"{found.name!r} is MLflow's own, whose files go to the folder in which MLflow was used first"
+        fix = "name another, whose files are beside the study"
+        raise HarnessError(f"{study.placed('tracking.experiment')}: {problem}; {fix}")
+    experiment = found.experiment_id if found else _make_experiment(client, study, uri)
+    store = Store(client, recorded_uri(study, uri), experiment)
+    if known is not None:
         sent_at = known.data.tags.get(SENT_TAG, "")
-        store = Store(client, recorded, experiment, ledger.parent, sent_at=int(sent_at) if sent_at.isdigit() else 0)
+        store = replace(store, parent=ledger.parent, sent_at=int(sent_at) if sent_at.isdigit() else 0)
     else:
         key, tags = {GRID_TAG: study.label}, common_tags(study) | {"profile": str(study.profile)}
-        parent, is_new = Store(client, recorded, experiment).find_or_create(key, study.label, tags)
-        store = Store(client, recorded, experiment, parent, is_new)
+        parent, is_new = store.find_or_create(key, study.label, tags)
+        store = replace(store, parent=parent, is_new=is_new)
     if not store.is_new:
         _tell_of_another_study(store, study, uri, known, ledger)
     return store
+
+
+def _known_parent(client: MlflowClient, study: Study, uri: str, ledger: GridLedger, experiment: str) -> Run | None:
+    """The grid's run to which the ledger leads; None where it leads to none, or to one of another experiment, which is
+    another place.
+
+    `experiment`: id of the study's experiment, empty if there is none of its name. Raises HarnessError where the run
+    was deleted or the experiment renamed: all would be there twice.
+    """
+    known = find_run(client, ledger.parent) if ledger.uri == recorded_uri(study, uri) and ledger.parent else None
+    if known is None:
+        return None
+    name, place = experiment_of(study), known.info.experiment_id
+    if place != experiment:
+        if ledger.experiment != name:
+            return None
+        now = client.get_experiment(place).name
+        back = _command(uri, "experiments", "rename", "--experiment-id", place, "--new-name", name)
+        message = f"the experiment {name!r} was renamed in MLflow to {now!r}; give it its old name: {back}"
+        raise HarnessError(f"{message}; or give the study this tracking.experiment")
+    if known.info.lifecycle_stage == "deleted":
+        restore = _command(uri, "runs", "restore", "--run-id", ledger.parent)
+        raise HarnessError(f"the run of the grid {study.label!r} was deleted in MLflow; {_BRING_BACK.format(restore)}")
+    return known
 
 
 def _tell_of_another_study(store: Store, study: Study, uri: str, known: Run | None, ledger: GridLedger) -> None:
@@ -203,19 +237,20 @@ def query(tags: dict[str, str]) -> str:
     return " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
 
 
-def _experiment(client: MlflowClient, study: Study, uri: str) -> str:
+def find_experiment(client: MlflowClient, study: Study, uri: str) -> Experiment | None:
+    """The study's, by its name; None if there is none. Raises HarnessError where it was deleted."""
+    found = client.get_experiment_by_name(experiment_of(study))
+    if found is not None and found.lifecycle_stage == "deleted":
+        restore = _command(uri, "experiments", "restore", "-x", found.experiment_id)
+        raise HarnessError(f"the experiment {found.name!r} was deleted in MLflow; {_BRING_BACK.format(restore)}")
+    return found
+
+
+def _make_experiment(client: MlflowClient, study: Study, uri: str) -> str:
     """The experiment's id. Artefacts of a local store lie beside the study; a server has a place of its own."""
     from mlflow.exceptions import MlflowException
 
-    name = experiment_of(study)
-    experiment = client.get_experiment_by_name(name)
-    if experiment is not None:
-        if getattr(experiment, "lifecycle_stage", "active") == "deleted":
-            restore = f"MLFLOW_TRACKING_URI={masked(uri)} mlflow experiments restore -x {experiment.experiment_id}"
-            message = f"the experiment {experiment.name!r} was deleted in MLflow"
-            raise HarnessError(f"{message}; bring it back: {restore}; or give the study another tracking.experiment")
-        return str(experiment.experiment_id)
-    beside = None if is_server(uri) else artifacts(study).as_uri()
+    name, beside = experiment_of(study), None if is_server(uri) else artifacts(study).as_uri()
     try:
         return str(client.create_experiment(name, artifact_location=beside))
     except MlflowException as error:
@@ -224,14 +259,18 @@ def _experiment(client: MlflowClient, study: Study, uri: str) -> str:
         return str(client.get_experiment_by_name(name).experiment_id)
 
 
-def active_run(client: MlflowClient, run_id: str) -> Run | None:
-    """The tracking run of this id; None if there is none, or if it was deleted."""
+def _command(uri: str, *words: str) -> str:
+    """A line of MLflow's own command at this store."""
+    return f"MLFLOW_TRACKING_URI={shlex.quote(masked(uri))} {shlex.join(['mlflow', *words])}"
+
+
+def find_run(client: MlflowClient, run_id: str) -> Run | None:
+    """The tracking run of this id, also one that was deleted; None if there is none."""
     from mlflow.exceptions import MlflowException
 
     try:
-        run = client.get_run(run_id)
+        return client.get_run(run_id)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return None
-    return run if str(run.info.lifecycle_stage) == "active" else None

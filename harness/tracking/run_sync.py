@@ -30,8 +30,8 @@ from harness.tracking.mlflow_store import (
     LONGEST_PARAM,
     LONGEST_TAG,
     Store,
-    active_run,
     common_tags,
+    find_run,
 )
 from harness.tracking.names import name_tags
 from harness.tracking.points import MetricSender, clean
@@ -108,7 +108,8 @@ class RunSync:
 
     def is_deleted(self) -> bool:
         """Whether somebody has deleted its tracking run in MLflow."""
-        return bool(self.ledger.run_id) and active_run(self.client, self.ledger.run_id) is None
+        found = find_run(self.client, self.ledger.run_id) if self.ledger.run_id else None
+        return found is not None and found.info.lifecycle_stage == "deleted"
 
     def show_end(self) -> None:
         """Show at least how the run has ended, of which MLflow does not take something else."""

@@ -9,12 +9,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -160,6 +164,26 @@ def test_only_this_machine_is_answered_and_nothing_is_left(
     assert server.wait(60) == 143
     assert psutil.wait_procs(family, timeout=10)[1] == []
     assert status("127.0.0.1", port) == 0
+
+
+def test_the_server_of_another_call_is_not_taken_for_the_own(
+    tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took the port after both had found it free."""
+    monkeypatch.setenv("no_proxy", "*")
+    (tmp_path / "health").write_text("OK")
+    states = iter([None, 1])
+    process: Any = SimpleNamespace(poll=lambda: next(states), returncode=1)
+    of_another = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", port), of_another) as other, (tmp_path / "log").open("w+b") as log:
+        threading.Thread(target=other.serve_forever).start()
+        try:
+            with pytest.raises(
+                HarnessError, match=rf"--port: .*:{port} cannot be used \(address already in use\); name"
+            ):
+                ui._wait_for(port, process, log)
+        finally:
+            other.shutdown()
 
 
 def test_a_server_that_ends_by_itself_is_told_with_its_last_words(

@@ -31,6 +31,8 @@ HOST = "127.0.0.1"
 ALLOWED_HOSTS = ",".join(f"{name}{port}" for name in ("localhost", HOST) for port in ("", ":*"))
 """Host names that requests may have: a web page that reaches this machine under another name gets nothing (DNS
 rebinding). Any port, so that tunnels work."""
+OURS = "x-harness-ui"
+"""Header of all answers of the server: the number of the process that has started it."""
 GRACE_S = 5.0
 """Seconds that the server has to stop by itself."""
 _ASK_S, _SLOW_S = 0.2, 10.0
@@ -57,7 +59,8 @@ def serve_mlflow(study: Study, port: int, open_browser: bool) -> int:
     verbose = logging.getLogger("harness").isEnabledFor(logging.DEBUG)
     command = [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1"]
     command += ["--allowed-hosts", ALLOWED_HOSTS]
-    command += [] if verbose else ["--uvicorn-opts", "--no-access-log --log-level warning"]
+    quiet = "" if verbose else " --no-access-log --log-level warning"
+    command += ["--uvicorn-opts", f"--header {OURS}:{os.getpid()}{quiet}"]
     with _ended_by_signals(), tempfile.TemporaryFile() as log:
         output = None if verbose else log
         process = subprocess.Popen(
@@ -65,7 +68,7 @@ def serve_mlflow(study: Study, port: int, open_browser: bool) -> int:
         )
         try:
             address = f"http://{HOST}:{port}"
-            _wait_for(address, process, log)
+            _wait_for(port, process, log)
             _show(runs_page(address, study, uri), open_browser)
             note("Ctrl-C ends it")
             process.wait()
@@ -110,16 +113,21 @@ def _refuse_taken(port: int) -> None:
             ) from None
 
 
-def _wait_for(address: str, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
-    """Until the server answers. Raises HarnessError with its last lines if it ends before."""
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+    """Until the server answers, and not another one. Raises HarnessError if it ends before, with its last lines."""
     begun, told = time.monotonic(), False
     while process.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=_SLOW_S):
-            return
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=_SLOW_S) as answer,
+        ):
+            if answer.headers.get(OURS) == str(os.getpid()):
+                return
         if not told and time.monotonic() - begun > _SLOW_S:
             note("MLflow's server is starting")
             told = True
         time.sleep(_ASK_S)
+    _refuse_taken(port)  # by another that was started meanwhile
     raise _ended(process, log)
 
 

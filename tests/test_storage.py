@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from harness.cli.select import choose
+from harness.cli.select import choose, find_run
 from harness.errors import SpecError
 from harness.storage.folders import StoredRun, stored_runs
-from harness.study.plan import Plan
+from harness.study.load import load_study
+from harness.study.plan import Plan, make_plan
 from kept import KIB, STUDY, disk, earlier, harness, hold, lay, plan, prepared
 
 __all__ = ["harness", "hold", "plan"]
@@ -153,6 +154,7 @@ def test_a_run_is_called_as_the_plan_calls_it_today(plan: Plan) -> None:
         ("origin/7", "names no run"),
         ("full", "has no folder in .*nothing to delete"),
         ("", "names no run"),
+        ("0", "names no run in .*, as a seed goes with its cell; did you mean 'origin/0'?"),
         ("../../etc", "names no run"),
         ("*", "names no run"),
     ],
@@ -163,9 +165,9 @@ def test_a_word_that_means_nothing_is_refused(plan: Plan, word: str, told: str) 
 
 
 def test_a_word_that_means_several_things_is_refused(plan: Plan) -> None:
-    runs = [StoredRun(replace(plan.runs[0], id=name), "done", False, {}) for name in ("abc1", "abc2", "feed")]
-    with pytest.raises(SpecError, match="'abc' can be abc1, abc2; write more of it"):
-        choose(plan, runs, ("abc",))
+    runs = [StoredRun(replace(plan.runs[0], id=name), "done", False, {}) for name in ("2024abc1", "2024abc2", "feed")]
+    with pytest.raises(SpecError, match="'2024' can be 2024abc1, 2024abc2; write more of it"):
+        choose(plan, runs, ("2024",))
     named = replace(plan, runs=tuple(replace(run, cell="feed") for run in plan.runs))
     with pytest.raises(SpecError, match="'feed' can be feed, a cell"):
         choose(named, runs, ("feed",))
@@ -173,6 +175,24 @@ def test_a_word_that_means_several_things_is_refused(plan: Plan) -> None:
         choose(plan, runs, states=("faild",))
     with pytest.raises(SpecError, match="which runs"):
         choose(plan, runs)
+
+
+def test_a_seed_or_a_few_characters_are_no_beginning_of_an_id(plan: Plan, tmp_path: Path) -> None:
+    """A blank in place of the slash of CELL/SEED deleted runs of other cells."""
+    (tmp_path / "seeds.yaml").write_text(STUDY.replace("seeds: 2", "seeds: [0, 2024]"))
+    plan = make_plan(load_study(tmp_path / "seeds.yaml"))
+    runs = [StoredRun(replace(plan.runs[0], id=name), "done", True, {}) for name in ("0f2a9c41d07b", "2024deadbeef")]
+    a_seed = "names no run in .*, as a seed goes with its cell; did you mean 'mix_logits/{}'?".format
+    for words, told in (
+        (("mix_logits", "0"), a_seed(0)),
+        (("mix_logits", "2024"), a_seed(2024)),
+        (("0f2",), "names no run in .*; the beginning of an id has 4 characters or more; `harness ls`"),
+    ):
+        with pytest.raises(SpecError, match=f"'{words[-1]}' {told}"):
+            choose(plan, runs, words[::-1])
+    assert [kept.run.id for kept in choose(plan, runs, ("0f2a", "2024d"))] == ["0f2a9c41d07b", "2024deadbeef"]
+    with pytest.raises(SpecError, match=r"'0' names no runs of .*, as a seed goes with its cell; .*'origin/0'"):
+        find_run(plan.study, "0")
 
 
 def test_runs_of_earlier_settings_are_named_by_id(plan: Plan) -> None:

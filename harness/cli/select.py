@@ -9,7 +9,7 @@ from typing import Any
 from harness.errors import SpecError, choices, nearest
 from harness.executors.live import workers_by_process
 from harness.runs.lease import holder
-from harness.runs.record import STATES
+from harness.runs.record import STATES, Run
 from harness.runs.snapshot import Snapshot
 from harness.scheduler.time_left import run_seconds_left
 from harness.storage.folders import StoredRun
@@ -18,6 +18,8 @@ from harness.study.schema import Study
 
 FOLDER_STATES = (*STATES, "damaged")
 """The states of a run that has a folder."""
+SHORTEST = 4
+"""Characters of the beginning of an id, as with git: fewer are more likely a seed or a slip of the hand."""
 
 
 def run_rows(plan: Plan, snapshot: Snapshot | None = None) -> list[dict[str, Any]]:
@@ -75,11 +77,10 @@ def find_run(study: Study, word: str) -> Path:
         except SpecError as error:
             raise SpecError(f"{word!r} is no folder with a run.json, and there is {error}") from None
     else:
-        runs = [run for run in plan.runs if run.id.startswith(word)]
+        runs = _by_id(word, plan.runs)
     if len(runs) != 1:
-        names = [run.id for run in plan.runs] + [f"{run.cell}/{run.seed}" for run in plan.runs]
         fix = "name a run folder, a run id or CELL/SEED; `harness plan` lists them"
-        raise SpecError(f"{word!r} names {len(runs) or 'no'} runs of {study.path}{nearest(word, names) or ';'} {fix}")
+        raise SpecError(f"{word!r} names {len(runs) or 'no'} runs of {study.path}{_meant(word, plan.runs)} {fix}")
     folder = study.root / runs[0].id
     if not (folder / "run.json").exists():
         train = study.command("run-grid", "--only", runs[0].cell)
@@ -105,7 +106,7 @@ def choose(
     for state in states:
         if state not in FOLDER_STATES:
             raise SpecError(f"no state {state!r}{choices(state, FOLDER_STATES)}")
-    ids = {name for word in words for name in _named(plan, runs, word)}
+    ids = {name for word in words for name in _named(plan, runs, word, words)}
     ours = {stored.run.id for stored in runs} - {stored.run.id for stored in of_others(plan, runs)}
     ids |= {stored.run.id for stored in runs if unplanned and not stored.planned} & ours
     if not (words or unplanned):
@@ -122,20 +123,40 @@ def of_others(plan: Plan, runs: Sequence[StoredRun]) -> list[StoredRun]:
     return [stored for stored in runs if not stored.planned and stored.run.study != plan.study.name]
 
 
-def _named(plan: Plan, runs: Sequence[StoredRun], word: str) -> set[str]:
-    """Ids of the runs that a word names. A cell names its runs of the plan; those of earlier settings go by id."""
-    begins = [stored.run.id for stored in runs if word and stored.run.id.startswith(word)]
+def _named(plan: Plan, runs: Sequence[StoredRun], word: str, words: Sequence[str]) -> set[str]:
+    """Ids of the runs that one of `words` names: a cell its runs of the plan; those of earlier settings go by id."""
+    on_disk = [stored.run for stored in runs]
+    begins = [run.id for run in _by_id(word, on_disk, plan.runs)]
     of_cell = {run.id for run in plan.runs if word in (run.cell, f"{run.cell}/{run.seed}")}
     if len(begins) > 1 or (begins and of_cell):
         both = [*begins, *(["a cell"] if of_cell else [])]
         raise SpecError(f"{word!r} can be {', '.join(both)}; write more of it")
-    ids = {*begins} or of_cell & {stored.run.id for stored in runs}
+    ids = {*begins} or of_cell & {run.id for run in on_disk}
     if not ids:
-        raise SpecError(_why_none(plan, runs, word, planned=bool(of_cell)))
+        raise SpecError(_why_none(plan, runs, word, words, planned=bool(of_cell)))
     return ids
 
 
-def _why_none(plan: Plan, runs: Iterable[StoredRun], word: str, planned: bool) -> str:
+def _by_id(word: str, runs: Sequence[Run], planned: Sequence[Run] = ()) -> list[Run]:
+    """The runs whose id is the word, or begins with it where it is no seed."""
+    if len(word) < SHORTEST or word in {str(run.seed) for run in (*runs, *planned)}:
+        return [run for run in runs if run.id == word]
+    return [run for run in runs if run.id.startswith(word)]
+
+
+def _meant(word: str, runs: Sequence[Run], words: Sequence[str] = ()) -> str:
+    """What goes behind `names no run`: what was probably meant, by all `words` where these may name cells."""
+    of_seed = {run.cell: f"{run.cell}/{run.seed}" for run in runs if str(run.seed) == word}
+    if of_seed:
+        likely = next((of_seed[cell] for cell in words if cell in of_seed), next(iter(of_seed.values())))
+        return f", as a seed goes with its cell; did you mean {likely!r}?"
+    if len(word) < SHORTEST and any(run.id.startswith(word) for run in runs):
+        return f"; the beginning of an id has {SHORTEST} characters or more;"
+    names = [name for run in runs for name in (run.id, f"{run.cell}/{run.seed}", *([run.cell] if words else []))]
+    return nearest(word, names) or ";"
+
+
+def _why_none(plan: Plan, runs: Iterable[StoredRun], word: str, words: Sequence[str], planned: bool) -> str:
     earlier = [stored.run.id for stored in runs if word in (stored.run.cell, stored.label)]
     if earlier:
         return f"all runs of {word!r} on disk are of earlier settings; name the id: {', '.join(earlier)}"
@@ -144,5 +165,5 @@ def _why_none(plan: Plan, runs: Iterable[StoredRun], word: str, planned: bool) -
         return f"{word!r} has the runs of {twin!r}, whose settings are the same; name that cell"
     if planned:
         return f"{word!r} has no folder in {plan.study.root}: there is nothing to delete"
-    names = [name for stored in runs for name in (stored.run.id, stored.label, stored.run.cell)]
-    return f"{word!r} names no run in {plan.study.root}{nearest(word, names) or ';'} `harness ls` lists them"
+    meant = _meant(word, [*(stored.run for stored in runs), *plan.runs], words)
+    return f"{word!r} names no run in {plan.study.root}{meant} `harness ls` lists them"

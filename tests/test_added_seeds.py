@@ -113,7 +113,8 @@ def test_a_grid_ends_at_the_most_seeds(tmp_path: Path, harness: Any, trained: An
     assert code == 0 and train.seeds == [*range(7)] and "7 of at most 7 seeds" in one_line(err)
     taken = looks_at(planned(tmp_path))
     assert looks.changed_rules(taken) == ["the most seeds from 6 to 7, after 6 seeds"]
-    (caveat,) = of_looks(planned(tmp_path, "design.max_seeds=7").study, taken)
+    longer = planned(tmp_path, "design.max_seeds=7")
+    (caveat,) = of_looks(longer.study, longer.runs, taken)
     assert "not fixed beforehand: the most seeds from 6 to 7" in caveat
 
 

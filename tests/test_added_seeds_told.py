@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,9 @@ def test_a_study_that_is_asked_for_otherwise_says_how_it_was_trained(
         assert "seeds were added" not in said and "of at most 5 seeds" in said, command
     study = planned(tmp_path, text=fixed).study
     taken = looks_at(planned(tmp_path, text=fixed))
-    (caveat,) = of_looks(study, taken)
+    (caveat,) = of_looks(study, (), taken)
     assert "as if their number had been fixed" in caveat
-    assert not list(of_looks(planned(tmp_path, "design.seeds=2", text=fixed).study, taken))
+    assert not list(of_looks(planned(tmp_path, "design.seeds=2", text=fixed).study, (), taken))
 
 
 def test_a_pack_takes_the_looks_along(
@@ -123,17 +124,56 @@ def test_notes_of_looks_that_are_damaged_are_the_users_to_mend(tmp_path: Path) -
 def test_a_look_is_noted_once_and_anew_where_the_runs_say_another_thing(tmp_path: Path) -> None:
     made = planned(tmp_path)
     study, runs = made.study, made.runs
+    for run in runs:
+        RunFolder(study.root / run.id).create(run)
     for undecided in ([], [("fd", "a")], [("fd", "a")], []):
-        looks.note_looks(study, runs[0].id, [(3, undecided)])
+        looks.note_looks(study, runs, [(3, undecided)])
     assert [look.undecided for look in looks_at(made)] == [(), (("fd", "a"),), ()]
     assert looks.in_words(study, runs) == "3 of at most 6 seeds: decided" and not looks.changed_rules(looks_at(made))
     other = replace(study, margins={"fd": 6.0}, baseline="full")
-    looks.note_looks(other, runs[0].id, [(3, []), (4, [("fd", "a")])])
+    looks.note_looks(other, runs, [(3, []), (4, [("fd", "a")])])
     baseline, margins = looks.changed_rules(looks_at(made))
     assert baseline == "the baseline from origin to full, after 3 seeds" and margins == "the margins, after 3 seeds"
     assert looks.in_words(study, runs) == "3 of at most 6 seeds: decided", "by its own rule"
     longer = planned(tmp_path, "train.kimg=9")
     assert not looks_at(longer) and "first comparison" in looks.in_words(longer.study, longer.runs), "another grid"
+
+
+def test_a_look_holds_for_the_rule_and_the_runs_that_were_compared(tmp_path: Path) -> None:
+    text = STUDY.replace("transform_w]", "{slow: {train.lr: 0.001}}]")
+    made = planned(tmp_path, text=text)
+    for run in made.runs:
+        RunFolder(made.study.root / run.id).create(run)
+    looks.note_looks(made.study, made.runs, [(3, [])])
+
+    def told(*overrides: str, text: str = text) -> tuple[str, str, bool]:
+        """What commands say, what the caveat of a report says was changed, and whether all is decided."""
+        now = planned(tmp_path, *overrides, text=text)
+        words, told = looks.in_words(now.study, now.runs), looks.as_json(now.study, now.runs)
+        caveats = "".join(of_looks(now.study, now.runs, looks_at(now)))
+        changed = re.sub(r".*beforehand: (.*)\. So .*", r"\1", caveats)
+        return words.partition("seeds: ")[2], changed, bool(told and told["decided"] and told["looks"])
+
+    def again(how: str) -> str:
+        return f"compared before {how}; run-grid compares again"
+
+    assert told() == ("decided", "", True)
+    margins, most = "the margins", "the most seeds from 6 to 4"
+    another = again(f"by another rule ({most} and {margins})")
+    assert told("margins.fd=6", "design.max_seeds=4") == (
+        another,
+        f"{most}, after 3 seeds and {margins}, after 3 seeds",
+        False,
+    )
+    edited = told(text=text.replace("0.001", "0.002"))
+    assert edited == (again("by another rule (the cells)"), "the cells, after 3 seeds", False)
+    assert told(text=text.replace("slow", "late")) == (again("under other names of the cells"), "", False)
+    noted = made.study.root / looks.NAME
+    written = noted.read_text()
+    noted.write_text(re.sub(r',\s*"runs": "\w+"|"runs": "\w+",', "", written))
+    assert noted.read_text() != written and told() == ("decided", "", True), "a look of an earlier version"
+    shutil.rmtree(made.study.root / made.runs[-1].id)
+    assert told() == (again("with other runs"), "", False)
 
 
 # What is to be expected.

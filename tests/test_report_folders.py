@@ -205,7 +205,7 @@ def test_a_report_is_current_until_something_that_it_tells_is_another(home: Path
     assert not is_current(), "an earlier version did not note the names"
     write_grid(gather(plan))
     with_margins = load_study(place, None, ["margins.fd=5"])
-    note_looks(with_margins, plan.runs[0].id, [(3, [])])
+    note_looks(with_margins, plan.runs, [(3, [])])
     assert not is_current(), "the rule of looks is told"
     write_grid(gather(plan))
     RunFolder(plan.study.root / plan.runs[0].id).update(state="done")

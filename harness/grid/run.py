@@ -115,7 +115,7 @@ def seeds_to_add(plan: Plan, snapshot: Snapshot) -> int | None:
         (look.seeds, [(metric, effect) for metric, effects in look.undecided.items() for effect in effects])
         for look in analysis.looks or ()
     ]
-    looks.note_looks(study, plan.runs[0].id, taken)
+    looks.note_looks(study, plan.runs, taken)
     if not taken or not all(left for _, left in taken) or taken[-1][0] < asked:
         return None  # decided, or the newest seed is not whole and nobody trains it
     return asked + 1 if asked < study.design.max_seeds else None

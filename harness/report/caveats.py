@@ -16,8 +16,8 @@ from harness.report.inputs import ReportInputs
 from harness.report.made_by import MOST_CELLS, MOST_RUNS, begun_from, by_code, by_machine, by_sharing, differ_at_first
 from harness.report.verdicts import CLAIMED, MOST_NAMES, has_zero, other_verdict
 from harness.report.wording import minus, number
-from harness.runs.record import notes_on_scripts, state_of
-from harness.study.looks import Look, changed_rules
+from harness.runs.record import Run, notes_on_scripts, state_of
+from harness.study.looks import Look, changed_rules, look_now
 from harness.study.remarks import cells_of_remarks, remarks
 from harness.study.schema import Study
 from harness.text import listed, quantity
@@ -36,7 +36,7 @@ def caveats(inputs: ReportInputs) -> list[Text]:
     lines += by_machine(it.run for it in records if it.result)
     lines.append(by_sharing(it.status for it in records if it.result))
     lines += begun_from([record.run for record in records])
-    lines += of_looks(inputs.study, inputs.looks)
+    lines += of_looks(inputs.study, [record.run for record in records], inputs.looks)
     noted = ((record.run.cell, record.run.seed, record.status.script_notes) for record in records)
     lines += [with_names(f"{line[0].upper()}{line[1:]}.", cells) for line in notes_on_scripts(noted)]
     for result in analysis.headlines:
@@ -98,9 +98,10 @@ def by_looks(analysis: Analysis) -> str:
     )
 
 
-def of_looks(study: Study, looks: Sequence[Look]) -> Iterator[str]:
+def of_looks(study: Study, runs: Sequence[Run], looks: Sequence[Look]) -> Iterator[str]:
     """That the rule by which seeds were added was changed between looks, or is not the one of this report."""
-    if changed := changed_rules(looks):
+    by_todays_rule = [look_now(study, runs)] if study.design.max_seeds is not None else []
+    if changed := changed_rules([*looks, *by_todays_rule]):
         yield (
             f"The rule by which seeds were added was not fixed beforehand: {listed(changed)}. So a difference that is "
             "not there is called one more often than the rule allows."

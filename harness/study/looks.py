@@ -7,9 +7,10 @@ is, and a reader whether the rule was changed between two looks.
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,9 +19,11 @@ from harness.design.kinds import FIRST_LOOK
 from harness.files import alone, read, write_json
 from harness.runs.record import STRICT, Count, Run
 from harness.study.schema import Study
-from harness.text import quantity, shortened
+from harness.text import listed, quantity, shortened
 
 NAME = "looks.json"
+Undecided = Sequence[tuple[str, str]]
+"""(metric, effect)."""
 _FIX = "delete it: the looks are found again in the runs, but not that the rule was changed between them"
 
 
@@ -40,8 +43,7 @@ class Rule:
         """What is another in a later rule, in words."""
         changed = [] if self.most == later.most else [f"the most seeds from {self.most} to {later.most}"]
         changed += [] if self.baseline == later.baseline else [f"the baseline from {self.baseline} to {later.baseline}"]
-        changed += [] if self.margins == later.margins else ["the margins"]
-        return changed + ([] if self.cells == later.cells else ["the cells"])
+        return changed + ([] if self.margins == later.margins else ["the margins"])
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,15 @@ class Look:
     undecided: tuple[tuple[str, str], ...]
     """(metric, effect)."""
     rule: Rule
+    runs: str = ""
+    """Stands for the ids of all runs of the first seed, and so for what the cells are; empty where that is not known:
+    of an earlier version, or of some cells alone."""
+
+    def changes(self, later: Look) -> list[str]:
+        """What is another in the rule of a later look, in words."""
+        known = self.runs and later.runs  # a name can stay while what it means is changed, and the other way round
+        others = self.runs != later.runs if known else self.rule.cells != later.rule.cells
+        return self.rule.changes(later.rule) + ["the cells"] * others
 
 
 @dataclass(frozen=True)
@@ -67,10 +78,13 @@ class _Written:
     looks: tuple[Look, ...] = field(default=())
 
 
-def rule_of(study: Study) -> Rule:
-    """The rule that a study with `seeds: auto` has now."""
+def look_now(study: Study, runs: Iterable[Run], seeds: int = 0, undecided: Undecided = ()) -> Look:
+    """A look at a study with `seeds: auto`, by the rule and with the runs that it has now."""
     cells = tuple(cell.name for cell in study.layout.cells)
-    return Rule(study.design.max_seeds or 0, study.baseline, dict(study.margins), cells)
+    rule = Rule(study.design.max_seeds or 0, study.baseline, dict(study.margins), cells)
+    first = [run.id for run in runs if run.seed == study.design.seeds[0]]
+    digest = "" if study.only else hashlib.sha256("\n".join(sorted(first)).encode()).hexdigest()[:12]
+    return Look(first[0], seeds, tuple(sorted(undecided)), rule, digest)
 
 
 def read_looks(root: Path, runs: Collection[str]) -> tuple[Look, ...]:
@@ -79,21 +93,21 @@ def read_looks(root: Path, runs: Collection[str]) -> tuple[Look, ...]:
     return tuple(look for look in written.looks if look.first_run in runs) if written else ()
 
 
-def note_looks(study: Study, first_run: str, undecided: Sequence[tuple[int, Sequence[tuple[str, str]]]]) -> None:
+def note_looks(study: Study, runs: Sequence[Run], undecided: Sequence[tuple[int, Undecided]]) -> None:
     """Add the looks (whole seeds, what is undecided) that say what looks.json does not. Raises RecordError."""
-    root, rule = study.root, rule_of(study)
+    root, now = study.root, [look_now(study, runs, seeds, left) for seeds, left in undecided]
     with alone(root, "looks", -1):
         written = read(root / NAME, _Written, _FIX) or _Written()
-        newest = {look.seeds: look for look in written.looks if (look.first_run, look.rule) == (first_run, rule)}
-        now = (Look(first_run, seeds, tuple(sorted(left)), rule) for seeds, left in undecided)
+        alike = look_now(study, runs)
+        newest = {look.seeds: look for look in written.looks if replace(look, seeds=0, undecided=()) == alike}
         if new := [look for look in now if look != newest.get(look.seeds)]:
             write_json(root / NAME, asdict(_Written((*written.looks, *new))), durable=True)
 
 
 def changed_rules(looks: Sequence[Look]) -> list[str]:
     """What was changed between one look and a later one, in words; a rule has to be fixed before the first look."""
-    pairs = pairwise(looks)
-    return [f"{text}, after {quantity(a.seeds, 'seed')}" for a, b in pairs for text in a.rule.changes(b.rule)]
+    texts = (f"{text}, after {quantity(a.seeds, 'seed')}" for a, b in pairwise(looks) for text in a.changes(b))
+    return list(dict.fromkeys(texts))
 
 
 def seeds_asked_for(study: Study, runs: Sequence[Run]) -> int:
@@ -102,8 +116,7 @@ def seeds_asked_for(study: Study, runs: Sequence[Run]) -> int:
     `runs`: all that there may be. A seed of which a run has a folder was asked for, and so was the one after the last
     look that left something undecided.
     """
-    seeds, root = study.design.seeds, study.root
-    begun = {entry.name for entry in os.scandir(root)} if root.is_dir() else set()
+    seeds, begun = study.design.seeds, _begun(study)
     places = {seed: place for place, seed in enumerate(seeds, 1)}
     reached = max((places.get(run.seed, 0) for run in runs if run.id in begun), default=0)
     last = _last_look(study, runs)
@@ -111,10 +124,20 @@ def seeds_asked_for(study: Study, runs: Sequence[Run]) -> int:
     return min(max(FIRST_LOOK, reached, wanted), len(seeds))
 
 
+def _begun(study: Study) -> set[str]:
+    """The names of what has a folder, runs among them."""
+    return {entry.name for entry in os.scandir(study.root)} if study.root.is_dir() else set()
+
+
 def _by_rule(study: Study, runs: Sequence[Run]) -> dict[int, Look]:
-    """Seeds -> the newest look at so many, by the rule that the study has now. Raises RecordError."""
-    rule, looks = rule_of(study), read_looks(study.root, [run.id for run in runs[:1]])
-    return {look.seeds: look for look in looks if look.rule == rule}
+    """Seeds -> the newest look at so many, by the rule that the study has now and at runs that it has, which still are
+    there. Raises RecordError.
+    """
+    now, seeds, begun = look_now(study, runs), study.design.seeds, _begun(study)
+    places = [seeds.index(run.seed) for run in runs if run.seed in seeds and run.id not in begun]
+    whole = min(places, default=len(seeds))
+    looks = read_looks(study.root, [now.first_run])
+    return {it.seeds: it for it in looks if it.rule == now.rule and not it.changes(now) and it.seeds <= whole}
 
 
 def _last_look(study: Study, runs: Sequence[Run]) -> Look | None:
@@ -131,7 +154,7 @@ def in_words(study: Study, runs: Sequence[Run]) -> str:
         return _added_before(study, runs)
     head, last = f"{asked} of at most {most} seeds", _last_look(study, runs)
     if last is None:
-        return f"{head}: the first comparison that decides is after {FIRST_LOOK} whole seeds"
+        return f"{head}: {_to_be_compared(study, runs)}"
     if not last.undecided:
         return f"{head}: decided" + (f" after {last.seeds}" if last.seeds < asked else "")
     by_metric: dict[str, list[str]] = {}
@@ -140,6 +163,19 @@ def in_words(study: Study, runs: Sequence[Run]) -> str:
     names = "; ".join(f"{metric}: {shortened(effects, 4)}" for metric, effects in by_metric.items())
     left = f"{quantity(len(last.undecided), 'effect')} undecided" + (f" after {last.seeds}" * (last.seeds < asked))
     return f"{head}: {left} ({names})" + (", and no more are added" if last.seeds == most else "")
+
+
+def _to_be_compared(study: Study, runs: Sequence[Run]) -> str:
+    """Where no look says how far the study is as it is now."""
+    now = look_now(study, runs)
+    looks = read_looks(study.root, [now.first_run])
+    if not looks:
+        return f"the first comparison that decides is after {FIRST_LOOK} whole seeds"
+    if changed := looks[-1].changes(now):
+        how = f"by another rule ({listed(changed)})"
+    else:
+        how = "with other runs" if looks[-1].rule == now.rule else "under other names of the cells"
+    return f"compared before {how}; run-grid compares again"
 
 
 def _added_before(study: Study, runs: Sequence[Run]) -> str:

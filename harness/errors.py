@@ -40,9 +40,9 @@ class Diverged(Exception):
     """A loss or gradient is no longer finite. A result, not an error: the run ends as `diverged`."""
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """`; did you mean 'this'?`, or nothing if no name is near."""
-    near = get_close_matches(name, list(allowed), n=1)
+def nearest(name: str, allowed: Iterable[str], least: float = 0.6) -> str:
+    """`; did you mean 'this'?`, or nothing if no name is near. `least`: the share that must be alike."""
+    near = get_close_matches(name, list(allowed), n=1, cutoff=least)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

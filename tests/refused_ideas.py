@@ -2,8 +2,8 @@
 
 HEAD = "from harness.ideas import *\nN = 3\n"
 REFUSED = {
-    '@term\ndef a(step): ...': 'mine.py:3: a: write @term("generator")',
-    '@term("gen")\ndef a(step): ...': "mine.py:3: a: the player must be 'generator' or 'discriminator', not 'gen'",
+    '@term\ndef a(step): ...': 'mine.py:3: a: write @term("generator") or @term("discriminator")',
+    '@term("Disc")\ndef a(step): ...': """the player must be 'generator' or 'discriminator', not 'Disc': @term("disc""",
     '@adversarial()\ndef a(player, logits): ...': "mine.py:3: a: write @adversarial, without brackets",
     '@term("generator", 2.0)\ndef a(step): ...': "mine.py:3: a: term has one argument without a name, its player",
     '@term("generator", wait=2)\ndef a(step): ...': "mine.py:3: a: term has no further 'wait'; did you mean 'weight'?",

@@ -37,8 +37,13 @@ def test_values_of_the_script_keep_the_types_of_their_defaults(tmp_path: Path) -
     ("old", "new", "override", "said"),
     [
         ("", "", "command.args.nois=3", "--set command.args.nois=3: command.args.nois: unknown setting; did you"),
-        ("", "", "command.args.steps=1.5", "command.args.steps: must be a whole number as 6 is"),
-        ("", "", "command.args.mode=3", "command.args.mode: must be text as 'good' is"),
+        ("", "", "command.args.steps=1.5", "a whole number as 6 is, its default, not 1.5; write the default as 6.0"),
+        ("", "", "command.args.mode=3", "text as 'good' is, its default, not 3; put it into quotation marks: '3'"),
+        ("", "", "args.steps=5", "args: unknown setting; did you mean 'command.args'?"),
+        ("args.noise: 2", "x: 2, noise: 2", "", "loud.noise: unknown setting; did you mean 'command.args.noise'?"),
+        ('"{seed}"', "{seed}", "", 'must be text, not {"seed": null}; put it into quotation marks: \'{seed}\''),
+        ('[\"{python}\", train.py,', "'{python} train.py' #", "", 'write ["{python}", "train.py"]'),
+        ("noise: 1.0", "noise: [0, 1]", "", "or text, not [0, 1]; put it into quotation marks: '[0, 1]'"),
         ("", "", "train.kimg=3", "train.kimg: is read by the built-in trainer alone"),
         ("args.noise: 2", "args.nois: 2", "", "study.yaml:10:19: toggles[0].loud.command.args.nois: unknown"),
         ("args.noise: 2", "args.noise: loud", "", "command.args.noise: must be a number as 1.0 is"),
@@ -61,7 +66,7 @@ def test_values_of_the_script_keep_the_types_of_their_defaults(tmp_path: Path) -
         ("args.steps: [6, 12]", 'args.mode: [good, "a\\0b"]', "", "levels.command.args.mode: holds the character NUL"),
         ("mode: good", f"mode: {'x' * 100_001}", "", "command.args.mode: is longer than the 100,000 bytes"),
         ("noise: 1.0", "n.o: 1.0", "", "a setting of the script is a letter"),
-        ("noise: 1.0", "noise: null", "", "must be true or false or a whole number or a number or text, not null"),
+        ("noise: 1.0", "noise: null", "", "a whole number or a number or text, not null; write '' for none"),
     ],
 )  # fmt: skip
 def test_mistakes_are_refused_with_their_place(tmp_path: Path, old: str, new: str, override: str, said: str) -> None:

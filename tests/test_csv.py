@@ -177,6 +177,7 @@ MISTAKES = {
     "a,seed,fid\n": "has no rows",
     "": "cannot be read as CSV",
     "seed,fid\n0,1\n": "no toggle; name them with --toggle",
+    "variant,seed,fid\nbase,0,1\nattn,0,2\n": "; if variant tells what was trained, say --levels variant=REFERENCE",
     "a,seed,fid\n0,0,1\n1,0,x\n": r":3: fid: must be a number such as .* or nothing where there is none, not 'x'",
     "a,seed,fid\n0,0,1\n\n1,zero,2\n": r":4: seed: must be a whole number, not 'zero'",
     "a,seed,fid\n0,0,1\n1,0,2\n1,0,3\n": r":4: a under seed 0 stands in .*:3 already",

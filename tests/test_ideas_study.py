@@ -140,7 +140,7 @@ WRITTEN = {
         f"square, {FAR}]\ndesign: {{kind: full",
         "hinge and square cannot meet in a cell, as hinge and square both take the place of the",
     ),
-    "code: [one.py, two.py]": ("ideas: {a: {on: true}}", "ideas: there are none: `code: my_ideas.py` at the top"),
+    "code: [one.py, two.py]": ("ideas: {a: {on: true}}", ", and in it each has a mark above it: from harness.ideas"),
     "[one.py, two.py]": ("[one.py, tow.py]", "mine.yaml:3:16: code: tow.py is not there; did you mean 'two.py'?"),
     "[one.py": ("[../one.py", "mine.yaml:3:8: code: '../one.py' is not a file in the study's folder"),
     "data:": ("profiles: {p: {code: two.py}}\ndata:", "not allowed in the profile 'p': a study has one list of"),

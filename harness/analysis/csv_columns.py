@@ -172,6 +172,8 @@ class Sheet:
         chosen = said or tuple(name for name in self.names if name not in self.levels and self._is_toggle(name))
         if not chosen and not self.levels:
             fix = f"name them with --toggle, and write 0 or 1 in them; the columns are {', '.join(self.names)}"
+            words = [name for name in self.names if self._has_few_words(name)]
+            fix += f"; if {words[0]} tells what was trained, say --levels {words[0]}=REFERENCE" if words else ""
             raise DataError(f"{self.path}: no column holds 0 and 1 alone, so there is no toggle; {fix}")
         for name in chosen:
             if name in (ORIGIN, FULL) or name.startswith(FULL_MINUS) or set("+:") & set(name):
@@ -285,6 +287,10 @@ class Sheet:
         if set(texts) <= _CODED:
             return "it holds -1 and 1; if it is a toggle, write 0 and 1"
         return "it is a setting" if SETTING.match(name) else _NO_DIRECTION
+
+    def _has_few_words(self, name: str) -> bool:
+        """Whether it may well tell cells apart, which have several runs each."""
+        return name != self.state and not self._has_numbers(name) and 2 <= self.frame[name].nunique() <= FEW_LEVELS
 
     def _has_numbers(self, name: str) -> bool:
         """Whether a reader sees a number anywhere in the column, in whatever form."""

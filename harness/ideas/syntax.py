@@ -161,7 +161,8 @@ class FileReader:
         if kind == "feature":
             raise Refused(thing, f"feature is no decorator; write {thing.name} = feature(NETWORK)")
         if isinstance(mark, ast.Call) != bool(FORMS[kind].first):
-            example = f'@{kind}("generator"{", at=8" if kind == "layer" else ""})'
+            rest = ", at=8" if kind == "layer" else ""
+            example = " or ".join(f'@{kind}("{player}"{rest})' for player in PLAYERS)
             raise Refused(mark, f"write {example}" if FORMS[kind].first else f"write @{kind}, without brackets")
         return mark, kind
 
@@ -198,7 +199,8 @@ class FileReader:
             player = next((each for each in PLAYERS if each == written_player), None)
             if player is None:
                 text = f"the player must be 'generator' or 'discriminator', not {written_player!r}"
-                raise Refused(mark, f'{text}: @{kind}("generator", ...)')
+                example = next((each for each in PLAYERS if str(written_player)[:1].lower() == each[0]), PLAYERS[0])
+                raise Refused(mark, f'{text}: @{kind}("{example}", ...)')
         settings: dict[str, Any] = {} if kind == "feature" else {"on": False}
         for key, argument in form.settings.items():
             if key not in given and argument.default is None:

@@ -29,7 +29,10 @@ Keys = tuple[str | int, ...]
 _ROUNDS = 4
 """Of putting defaults in place of what cannot be used, before all of it is."""
 
-_NO_IDEAS = "there are none: `code: my_ideas.py` at the top of the study file names the file that defines them"
+_NO_IDEAS = (
+    "there are none: `code: my_ideas.py` at the top of the study file names the file that defines them, and in it each "
+    'has a mark above it: from harness.ideas import term, then @term("generator")'
+)
 DEFAULTS = Node(None, "defaults", "defaults")
 ARGUMENTS: Keys = ("command", "args")
 """The mapping whose keys and types are those that the study file gives it."""
@@ -95,10 +98,7 @@ class ConfigTree(Generic[Schema]):
         for name, node in patch.value.items():
             path = (*at, name)
             if name not in section:
-                elsewhere = (
-                    f"; did you mean {other!r}?" for other, _ in leaves(self._defaults) if other.endswith(f".{name}")
-                )
-                near = nearest(name, section) or next(elsewhere, ";")
+                near = nearest(name, section, 0.8) or self._elsewhere(name) or nearest(name, section) or ";"
                 allowed = f"allowed: {', '.join(section)}" if section else f"{dotted(at)} of the study file has none"
                 self.refuse(path, f"unknown setting{near} {allowed}", node.key_where)
             elif path == ("ideas",) and not section[name]:
@@ -111,6 +111,13 @@ class ConfigTree(Generic[Schema]):
             elif node.value is not None:
                 allowed = f"allowed keys: {', '.join(section[name])}"
                 self.refuse(path, f"must be a mapping, not {shown(node.plain())}; {allowed}", node.where)
+
+    def _elsewhere(self, name: str) -> str:
+        """`; did you mean 'train.kimg'?` for a name that other sections have; a script's own settings come first."""
+        ending = re.compile(rf"(.+\.{re.escape(name)})(\.|$)")
+        meant = [found[1] for leaf, _ in leaves(self._defaults) if (found := ending.match(leaf))]
+        meant.sort(key=lambda path: not path.startswith(dotted(ARGUMENTS)))
+        return f"; did you mean {meant[0]!r}?" if meant else ""
 
     def refuse(self, path: Keys, text: str, where: str = "") -> None:
         """Note that the value at `path` cannot be used; `where`: its place, by default that of its node."""
@@ -157,7 +164,9 @@ class ConfigTree(Generic[Schema]):
             default = value_at(self._defaults, path)
             value = float(value) if type(default) is float and type(value) is int else value
             if type(value) is not type(default) and type(default) in _KINDS:
-                text = f"must be {_KINDS[type(default)]} as {shown(default)} is, its default, not {shown(value)}"
+                kind, is_part = _KINDS[type(default)], type(default) is int and type(value) is float
+                fix = f"; write the default as {default}.0" if is_part else _fix(kind, value, node.text)
+                text = f"must be {kind} as {shown(default)} is, its default, not {shown(value)}{fix}"
                 self.refuse(path, text, node.where)
                 return
         value_at(self.tree, path[:-1])[path[-1]] = value
@@ -175,10 +184,32 @@ class ConfigTree(Generic[Schema]):
         above = {path[:length] for path in allowed for length in range(len(path))}
         for path in (path for path in allowed if path not in above):
             value, alternatives = value_at(self.tree, path), " or ".join(dict.fromkeys(allowed[path]))
-            near = nearest(value, re.findall(r"'(.*?)'", alternatives)) if isinstance(value, str) else ""
-            if alternatives == _KINDS[str] and isinstance(value, bool | int | float):
-                near = f"; put it into quotation marks: '{self.node(path).text}'"
-            self.refuse(path, f"must be {alternatives}, not {shown(value)}{near}")
+            fix = _fix(alternatives, value, self.node(path).text)
+            self.refuse(path, f"must be {alternatives}, not {shown(value)}{fix}")
+
+
+def _fix(allowed: str, value: Any, text: str) -> str:
+    """What to write in place of a value that is none of those allowed, which begins with a semicolon; often nothing.
+
+    `text`: a number, true or false as the file has it.
+    """
+    if isinstance(value, str):
+        is_list = allowed == _WORDS["tuple_type"]
+        return f"; write {json.dumps(value.split())}" if is_list else nearest(value, re.findall(r"'(.*?)'", allowed))
+    if allowed == _WORDS["tuple_type"] and isinstance(value, dict):
+        return "; begin each entry with `- `"
+    if allowed == _WORDS["dict_type"] and value is None:
+        return "; what belongs to it stands below it, further to the right"
+    if (
+        value and isinstance(value, dict) and all(each is None for each in value.values())
+    ):  # {seed}, which is a place in a text
+        text = f"{{{', '.join(value)}}}"
+    # What is no number either is meant as a text where numbers would do, as in a script's settings.
+    if not allowed.endswith(_KINDS[str]) or (allowed == _KINDS[str] and not text):
+        return ""
+    if value is None:
+        return "; write '' for none"
+    return f"; put it into quotation marks: '{text or json.dumps(value, ensure_ascii=False)}'"
 
 
 def nested(path: str, node: Node) -> Node:

@@ -65,7 +65,7 @@ def _wrong_toggle(entry: str | dict[str, Any], name: str, earlier: Container[str
         return f"{shown(name)} is a feature, which changes nothing by itself; name an idea that reads it"
     if isinstance(entry, str) and name in code.unmarked and name not in TOGGLES:
         problem = f"{shown(name)} is no idea, as at {code.unmarked[name]} no mark of harness.ideas stands above it"
-        return f'{problem}: write from harness.ideas import term, and @term("generator") or another mark above it'
+        return f"{problem}: write from harness.ideas import term, and above it @term(PLAYER) or another mark"
     if isinstance(entry, str):
         patch = f"a toggle of your own needs a patch: `- {name}: {{loss.similarity: cosine}}`"
         allowed = [*TOGGLES, *(each for each, it in code.ideas.items() if it.kind != "feature")]

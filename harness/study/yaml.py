@@ -35,14 +35,25 @@ MAX_BRACKETS = 200
 _STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 _FIXES = {
+    **{sign: f'if {sign} is to be a quotation mark, write "' for sign in "“”„"},
+    "\N{NO-BREAK SPACE}": "a blank is a no-break space, U+00A0: write an ordinary one",
     r"'\t' that cannot start": "use spaces in place of tabs",
     "cannot start any token": "put the text into quotation marks",
     "found another document": "a study file is one document: leave out the line ---",
-    "mapping values are not allowed": "put a text with a colon into quotation marks, and keys in one column",
-    "undefined alias": "no anchor of that name stands above it",
+    "mapping values are not allowed": "write a blank after the colon of each key, in the line above "
+    "too; put keys in one column, and a text with a colon into quotation marks",
+    "undefined alias": "no anchor of that name stands above it; put a text that begins with * into quotation marks",
     "unexpected end of stream": "a quotation mark is missing",
+    "'<stream end>'": "a bracket is not closed",
+    "expected ',' or": "a bracket is not closed, a comma is missing, or a text needs quotation marks",
+    "found '<scalar>'": "put the whole text into quotation marks",
+    "found '}'": "no bracket is open here",
+    "found ']'": "no bracket is open here",
+    "expected <block end>": "keys of one section stand in one column, and so do the dashes of one list",
+    "could not find expected ':'": "write a colon and a blank after each key, in the line above too",
 }
-"""Part of what the library says -> what to do about it; the first that fits."""
+"""Part of what the library says, or of the line that it stops in and the one above, whose end may be what is wrong
+-> what to do about it; the first that fits."""
 
 Place = Callable[[int, int], str]
 """Line and column, both from 0, to the words that begin an error message."""
@@ -139,7 +150,8 @@ def parse(text: str, place: Place) -> Node:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = str(error.problem or error.context).removeprefix("but ")
-        fix = next((f"; {fix}" for part, fix in _FIXES.items() if part in problem), "")
+        lines = "\n".join(text.splitlines()[max(mark.line - 1, 0) : mark.line + 1])
+        fix = next((f"; {fix}" for part, fix in _FIXES.items() if part in f"{problem}\n{lines}"), "")
         raise SpecError(f"{place(mark.line, mark.column)}: not valid YAML: {problem}{fix}") from None
     except (YAMLError, ValueError, LookupError, RecursionError) as error:
         raise SpecError(f"{place(0, 0)}: not valid YAML: {error}") from None

@@ -53,6 +53,11 @@ MISTAKEN_OPTIONS = {
     "no other cell": (("tune", "--also", "null"), "error: unknown cell 'null'; did you mean 'full'?"),
     "a huge spread": (("plan", "--sd", "1e308"), "--sd 1e+308: must be greater than 0, and at most 10"),
     "an endless pace": (("plan", "--seconds-per-kimg", "1e308"), "must be greater than 0, and at most 1,000,000,000"),
+    "a share that is no number": (("plan", "--sd", "5x%"), "Invalid value for '--sd'"),
+    "a number too low": (("run-grid", "--slots", "0"), "greater than or equal to 1, not '0'"),
+    "an option of others": (("status", "--yes"), "No such option: --yes, which is one of rm, gc"),
+    "an option in capitals": (("plan", "--JSON"), "No such option: --JSON; write --json"),
+    "no such command": (("run",), "No such command 'run'. The commands are init, plan, "),
     "a misspelt cell of a run": (
         ("sample", "full/x", "a"),
         "did you mean 'full/1'? name a run folder, a run id or CELL/SEED",
@@ -65,6 +70,12 @@ def test_an_option_that_cannot_be_meant_is_refused(harness: Any, case: tuple[tup
     code, out, err = harness(*case[0])
     assert (code, out) == (2, "") and case[1] in " ".join(err.split())
     assert "?;" not in err
+
+
+def test_a_spread_in_per_cent_is_a_share_and_one_that_may_be_meant_so_is_told(harness: Any) -> None:
+    share, percent = (harness("plan", "--no-timing", "--sd", sd)[1] for sd in ("0.05", "5%"))
+    assert share == percent and "(spread 5 %, as given)" in " ".join(share.split())
+    assert "as given; if 5 % is meant: --sd 5%)" in " ".join(harness("plan", "--no-timing", "--sd", "5")[1].split())
 
 
 def test_a_profile_of_the_environment_is_said_to_come_from_there(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,16 @@ def test_a_signal_without_a_name_is_told_by_its_number(
     assert capsys.readouterr().err == f"error: the script {told}: the last line\n"
 
 
+@pytest.mark.parametrize(("name", "is_told"), [("data/train.txt", True), ("/data/train.txt", False)])
+def test_a_file_that_the_copy_of_the_script_lacks_is_told_with_the_way_to_name_it(
+    name: str, is_told: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        end_badly(1, tmp_path / "log.txt", [f"FileNotFoundError: [Errno 2] No such file or directory: '{name}'"], False)
+    told = capsys.readouterr().err
+    assert f"'{name}'" in told and ("the files of command.code: name other files by {study}" in told) is is_told
+
+
 @pytest.mark.parametrize(("first", "mode"), [("echo hi", 0o644), ("#!/no/such/shell", 0o755)])
 def test_a_file_that_no_program_reads_says_what_its_first_line_must_be(tmp_path: Path, first: str, mode: int) -> None:
     (tmp_path / "train.sh").write_text(f"{first}\n")

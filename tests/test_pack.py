@@ -53,6 +53,8 @@ def test_training_there_names_what_is_missing_and_where_it_belongs(home: Path, a
             message = run(command, "study.yaml", code=2)
         assert f"data.path: there is no {folder / 'images'}; mount or restore it, or write where it is" in message
         assert "status, report, sample and plan work" in message
+    (folder / "image").mkdir()
+    assert "images; did you mean 'image'? mount or restore it" in run("run-grid", "study.yaml", code=2)
 
 
 def check(plan: Plan) -> None:

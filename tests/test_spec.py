@@ -300,8 +300,10 @@ def test_presets_never_overwrite(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="already exists and was not changed"):
         write("quick", tmp_path / "mine.yaml")
     assert (tmp_path / "mine.yaml").read_text() == "mine"
-    with pytest.raises(SpecError, match=r"--preset slow: unknown preset; allowed: fidelity, folder, .*quick"):
-        write("slow", tmp_path / "new.yaml")
+    with pytest.raises(
+        SpecError, match=r"--preset quik: unknown preset; did you mean 'quick'\? allowed: fidelity, folder,"
+    ):
+        write("quik", tmp_path / "new.yaml")
     assert not (tmp_path / "new.yaml").exists()
 
 

@@ -40,6 +40,7 @@ from harness.cli.pack import pack, unpack
 from harness.cli.storage import gc, ls, rm
 from harness.cli.tracked import sync, ui
 from harness.cli.tune import tune
+from harness.cli.usage import Commands, share
 from harness.cli.watch import watch
 from harness.cli.work import cancel, checkpoint, work
 from harness.errors import HarnessError, describe_os_error
@@ -49,6 +50,7 @@ from harness.text import file_word
 
 app = typer.Typer(
     name="harness",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -92,7 +94,8 @@ def plan(
         float | None, typer.Option(metavar="X", help="Seconds per thousand images; default: of finished runs.")
     ] = None,
     sd: Annotated[
-        float | None, typer.Option(metavar="X", help="Spread between seeds, 0.05 is 5 %; default: of finished runs.")
+        float | None,
+        typer.Option(metavar="X", parser=share, help="Spread between seeds, 0.05 or 5%; default: of finished runs."),
     ] = None,
     budget: Annotated[
         str | None, typer.Option(metavar="TIME", help="Compare designs at 12h, 90m, 2d or so, and propose one.")

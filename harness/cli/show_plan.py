@@ -264,7 +264,8 @@ def _spread(each: Detects) -> str:
     spread = each.spread
     is_share = spread.metric.scale == "log"
     size = f"{100 * spread.sd:.2g} %" if is_share else f"{spread.sd:.2g} {spread.metric.unit}".rstrip()
-    return f"spread {size}, {_source(spread.source, spread.runs)}"
+    slip = f"; if {spread.sd:g} % is meant: --sd {spread.sd:g}%" if spread.source == "given" and spread.sd > 1 else ""
+    return f"spread {size}, {_source(spread.source, spread.runs)}{slip}"
 
 
 def _measured(forecast: Forecast) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Container, Iterable, Mapping
@@ -24,6 +25,8 @@ _LAST_LINES = 20
 """Of its output, which are searched for what went wrong."""
 _LAST_BYTES = 1_000_000
 _LONGEST = 500
+_ABSENT = re.compile(r"No such file or directory: '(?!/)")
+"""Of a file that was named by a relative path."""
 MOST_FILES = 20_000
 """That are looked at for changes."""
 
@@ -59,6 +62,8 @@ def end_badly(code: int, log: Path, lines: list[str], memory_was_short: bool) ->
         sys.exit(DIVERGED)
     last = lines[-1] if lines else "it has printed nothing"
     cause = way_it_ended(code)
+    if _ABSENT.search(last):
+        last += "; the script runs in a copy of the files of command.code: name other files by {study} or as /..."
     if STOPPED < code < STOPPED + signal.NSIG:  # as a shell tells of a program that a signal has ended
         code = STOPPED - code
         cause += f", as after {signal_name(-code)}"

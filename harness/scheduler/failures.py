@@ -36,7 +36,8 @@ POLICIES: dict[Failure, Policy] = {
     "out_of_memory": Policy(
         5,
         True,
-        "fewer runs at a time (resources.runs_per_gpu or --slots), or more GPUs for each: resources.gpus_per_run",
+        "fewer runs at a time (--slots, or on GPUs resources.runs_per_gpu), smaller batches, or more GPUs for each: "
+        "resources.gpus_per_run",
         alone=True,
     ),
     "storage": Policy(6, True, "make room (`harness gc`) or see to the file system"),

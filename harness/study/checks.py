@@ -5,6 +5,7 @@ A check is one function; each says the setting at fault, what is wrong and the f
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -128,7 +129,16 @@ def absent_data(data: DataConfig) -> Problems:
         for name in places:
             written = getattr(part, name)
             if written and "{" not in written and not os.path.exists(written):
-                yield (*keys, name), f"there is no {written}; mount or restore it, or write where it is by now"
+                text = f"there is no {written}{_beside(written)} mount or restore it, or write where it is by now"
+                yield (*keys, name), text
+
+
+def _beside(written: str) -> str:
+    """`; did you mean 'images'?` of what lies in the same folder; else a semicolon."""
+    folder, name = os.path.split(written)
+    with contextlib.suppress(OSError):
+        return nearest(name, os.listdir(folder)) or ";"
+    return ";"
 
 
 def absent_captions(metrics: MetricConfig) -> Problems:

@@ -7,7 +7,7 @@ import shlex
 from importlib.resources import files
 from pathlib import Path
 
-from harness.errors import SpecError
+from harness.errors import SpecError, choices
 from harness.text import file_word
 
 
@@ -21,7 +21,7 @@ def names() -> list[str]:
 def write(preset: str, path: Path) -> None:
     """Write a preset to a new file. Raises SpecError if there is no such preset or the file is already there."""
     if preset not in names():
-        raise SpecError(f"--preset {preset}: unknown preset; allowed: {', '.join(names())}")
+        raise SpecError(f"--preset {preset}: unknown preset{choices(preset, names())}")
     text = (files(__name__) / f"{preset}.yaml").read_text(encoding="utf-8")
     # The commands in the comments at the top get the name of the new file, without its folder, which may be moved.
     lines = text.splitlines(keepends=True)

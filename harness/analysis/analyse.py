@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 
 import numpy as np
 
-from harness.analysis import statistics
+from harness.analysis import alike, statistics
 from harness.analysis.coverage import Coverage, Places
 from harness.analysis.estimates import Question, estimates
 from harness.analysis.looks import Looks, looked_at
@@ -74,7 +74,7 @@ def analyse(
         cells=tuple(CellState(c.name, c.toggles, n) for c, n in zip(table.cells, table.counts, strict=True)),
         design=table.estimable,
         metrics=_in_reading_order(metrics),
-        notes=(*left_out, *_same_numbers(table, seeds)),
+        notes=(*left_out, *alike.told(table, seeds)),
         rule=looks,
     )
 
@@ -84,15 +84,6 @@ def _check_positive(table: RunTable, column: Column) -> None:
         where = f"{table.cells[table.cell[run]].name}, seed {table.seed[run]}"
         what = f"{column.metric.name} of {where} is {column.values[run]:g}: distances are compared by ratios"
         raise HarnessError(f"{what} and must be above 0; measure that run again, or leave it out")
-
-
-def _same_numbers(table: RunTable, seeds: tuple[int, ...]) -> Iterator[str]:
-    for group in table.same_numbers(seeds):
-        if len({table.twins[place] for place in group}) > 1:
-            yield (
-                f"{table.names(group)} have the same numbers in every metric and seed: by chance, as rounded numbers "
-                "may, or because what differs between them has no effect. They are compared like any other cells."
-            )
 
 
 def _in_reading_order(results: Sequence[MetricResult]) -> tuple[MetricResult, ...]:

@@ -21,7 +21,7 @@ from harness.analysis.csv_columns import FEW_LEVELS, ON, ON_OR_OFF, CsvColumns, 
 from harness.analysis.csv_factors import factors_of, levels_by_row
 from harness.analysis.csv_names import is_about, plain_name
 from harness.analysis.statistics import Floats
-from harness.analysis.table import Column, Ints, RunTable
+from harness.analysis.table import MEASURED_ALIKE, Column, Ints, RunTable
 from harness.design.factors import Factor, levels_of, without_levels
 from harness.design.kinds import ORIGIN, DesignCell, Subset, name_of, toggles_of
 from harness.errors import DataError, HarnessError
@@ -45,8 +45,6 @@ _IN_MEMORY = Path("the table")
 """Stands in messages for the path of a table that is no file."""
 _WEIGHTS = "weights_sha256"
 """The column of a report that holds the digest of the weights that a run came to: equal ones trained alike."""
-_ROUNDING = 1e-3
-"""Of a metric's largest value: how far measuring the same weights twice, on another machine too, may be apart."""
 
 
 def read_csv(path: Path, columns: CsvColumns, baseline: str = ORIGIN) -> tuple[RunTable, Mapping[str, str]]:
@@ -108,7 +106,7 @@ def _trained(sheet: Sheet, seeds: Ints, numbers: Floats) -> tuple[tuple[str, str
     digests = sheet.words(_WEIGHTS)
     values = pd.DataFrame(np.where(np.array(digests) == "", np.nan, numbers).T)
     alike = values.groupby([seeds, digests])
-    if ((alike.max() - alike.min()).max() > _ROUNDING * values.abs().max()).any():
+    if ((alike.max() - alike.min()).max() > MEASURED_ALIKE * values.abs().max()).any():
         sheet.left_out[_WEIGHTS] = "runs of one seed have the same digest and other numbers, so it proves nothing"
         return ()
     return tuple(("", digest) for digest in digests)

@@ -242,8 +242,8 @@ class Analysis:
     metrics: tuple[MetricResult, ...]
     """In the order in which they are to be read, headlines first."""
     notes: tuple[str, ...] = ()
-    """Cells that have the same numbers in every metric, although nothing says that they were trained alike; runs that
-    looks leave out."""
+    """Runs that looks leave out; runs of a cell that are one, or may be; cells that have the same numbers in every
+    metric, although nothing says that they were trained alike."""
     rule: Looks | None = None
     """By which seeds were added; None: their number was fixed."""
     left_out: Mapping[str, str] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.analysis.fit import Bools
 from harness.design.coding import Weights
 from harness.design.contrasts import Estimable, estimable
 from harness.design.factors import Factor
@@ -22,6 +23,8 @@ from harness.text import shortened
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+MEASURED_ALIKE = 1e-3
+"""Of a metric's largest value: how far measuring the same weights twice, on another machine too, may be apart."""
 _estimable = lru_cache(estimable)  # most metrics of a table have results in the same cells
 
 
@@ -128,10 +131,11 @@ class RunTable:
         )
 
     def matrix(self, column: Column, seeds: tuple[int, ...]) -> Floats:
-        """[seeds, cells] of that column; NaN where no run is finished."""
+        """[seeds, cells] of that column; NaN where no run is finished, or one that repeats an earlier one."""
         rows = {seed: row for row, seed in enumerate(seeds)}
         matrix = np.full((len(seeds), len(self.cells)), np.nan)
-        for seed, cell, value in zip(self.seed.tolist(), self.cell.tolist(), column.values.tolist(), strict=True):
+        values = np.where(self.repeats, np.nan, column.values).tolist()
+        for seed, cell, value in zip(self.seed.tolist(), self.cell.tolist(), values, strict=True):
             if seed in rows:
                 matrix[rows[seed], cell] = value
         return matrix
@@ -162,15 +166,22 @@ class RunTable:
                 having.setdefault(mark, set()).add(twins[place])
         return tuple(twins)
 
-    def same_numbers(self, seeds: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-        """Groups of cells with the same numbers in every metric under all of these seeds, two finished at least."""
-        matrices = [self.matrix(column, seeds) for column in self.columns]
-        groups: dict[bytes, list[int]] = {}
-        for place in range(len(self.cells)) if matrices else ():
-            numbers = np.column_stack([matrix[:, place] for matrix in matrices])
-            if np.isfinite(numbers).any(axis=1).sum() > 1:
-                groups.setdefault(numbers.tobytes(), []).append(place)
-        return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+    @cached_property
+    def repeats(self) -> Bools:
+        """[runs]: those that are an earlier run of their cell once more, as training made no use of the seed.
+
+        Proof is the same weights with the same numbers. However often such a run is counted, it is one draw.
+        """
+        found = np.zeros(len(self.seed), dtype=bool)
+        numbers = np.array([column.values for column in self.columns]).reshape(len(self.columns), len(found))
+        near = MEASURED_ALIKE * np.nan_to_num(np.abs(numbers)).max(axis=1, initial=0.0)
+        first: dict[tuple[int, str], int] = {}
+        for run in np.argsort(self.seed, kind="stable").tolist() if self.trained else ():
+            weights = self.trained[run][1]
+            if self.states[run] == "done" and weights:
+                one = first.setdefault((int(self.cell[run]), weights), run)
+                found[run] = one != run and not (np.abs(numbers[:, run] - numbers[:, one]) > near).any()
+        return found
 
 
 def _is_of(group: Collection[Mapping[int, tuple[str, str]]], own: Mapping[int, tuple[str, str]]) -> bool:

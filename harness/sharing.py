@@ -34,7 +34,7 @@ def pack(study: Study | Sequence[Study], out: AnyPath | None = None, *, weights:
 
     Raises:
         HarnessError: Data or weights are missing, the study's file or code cannot do without a password, a run would
-            not be whole in it, or `out` is a file that is no pack.
+            not be whole in it, or `out` is a file that is no pack, or one that has runs where the new one has none.
 
     Example:
         print(harness.pack(harness.load("ablations.yaml")).bytes)

@@ -154,32 +154,6 @@ def test_without_generators(home: Path, away: Any, tmp_path: Path) -> None:
     assert content(folder / "reports") == report
 
 
-def test_profiles_and_what_command_lines_changed(home: Path, away: Any, tmp_path: Path) -> None:
-    train(home, profile="long", cells=("origin", "full"))
-    train(home, "data.resolution=16", "train.kimg=0.08")
-    variants: list[list[str]] = [["-p", "long"], ["--set", "train.kimg=0.08", "--set", "data.resolution=16"]]
-    for words in (*variants, []):
-        run("report", "study.yaml", *words)
-    before = [told("status", "study.yaml", *words) for words in variants]
-    report = content(home / "reports")
-    assert len({path.split("/")[0] for path in report}) == 3
-    run("pack", "study.yaml", "-o", str(tmp_path / "mine.zip"))
-    folder = away(tmp_path / "mine.zip")
-    assert [told("status", "study.yaml", *words) for words in variants] == before
-    for words in ([], *variants):
-        run("report", "study.yaml", *words)
-    assert content(folder / "reports") == report
-    message = run("status", "study.yaml", "--set", "data.resolution=32", code=2)
-    assert f"there is no {folder / 'images'}" in message
-
-
-def test_one_profile_alone(home: Path, tmp_path: Path) -> None:
-    train(home, profile="long", cells=("origin",))
-    run("pack", "study.yaml", "-p", "long")
-    with zipfile.ZipFile("tiny-long.zip") as archive:
-        assert {name.split("/")[1] for name in archive.namelist() if name.startswith("runs/")} == {"tiny-long"}
-
-
 def test_a_search_is_in_it(home: Path, tmp_path: Path) -> None:
     root = home / "runs" / "tiny.tune-full"
     plan = make_plan(load_study(home / "study.yaml"))

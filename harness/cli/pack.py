@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,7 +36,10 @@ def pack(
     """
     from harness.terminal import console
 
-    made = sharing.pack(_studies(request), out, weights=not no_weights)
+    studies = _studies(request)
+    for line in [] if request.profile else _of_no_profile(studies):
+        console.note(line)  # before the pack, which may be refused for it
+    made = sharing.pack(studies, out, weights=not no_weights)
     for line in _lines(made):
         console.note(line)
     console.result(str(made.path))
@@ -47,14 +51,27 @@ def _studies(request: Request) -> list[Study]:
     if request.profile:
         return [study]
     from harness.study.load import profiles_of
+    from harness.study.schema import OF_SEARCH
 
     # A profile without runs is not loaded: its data may be on another machine.
-    runs = study.path.parent / "runs"
-    others = [name for name in profiles_of(request.study) if (runs / f"{study.name}-{name}").is_dir()]
+    labels = {folder.name.split(OF_SEARCH)[0] for folder in study.root.parent.glob("*") if folder.is_dir()}
+    others = [name for name in profiles_of(request.study) if f"{study.name}-{name}" in labels]
     every: list[Study] = [
         api.load(request.study, name, request.overrides or ()) for name in others if name != study.profile
     ]
-    return [study, *every] if study.root.is_dir() or not every else every
+    return [study, *every] if study.label in labels or not every else every
+
+
+def _of_no_profile(studies: Sequence[Study]) -> Iterator[str]:
+    """What is left out because the file has its profile no more, or under another name."""
+    from harness.storage.folders import runs_beside
+    from harness.text import quantity
+
+    for label, count in runs_beside(studies).items():
+        yield (
+            f"left out: {quantity(count, 'run')} in runs/{label}, to which no profile of {studies[0].path.name} leads; "
+            "give the profile its name back, or the folder the profile's new name"
+        )
 
 
 def _lines(made: Packed) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,7 @@ from harness.storage.caches import reads_of
 from harness.storage.removal import is_temporary, purge, set_aside
 from harness.storage.usage import Meter
 from harness.study.plan import Plan
+from harness.study.schema import OF_SEARCH, Study
 from harness.text import shortened
 
 Part = Literal["checkpoints", "generator", "samples", "records"]
@@ -98,6 +100,17 @@ def stored_runs(plan: Plan) -> StoredRuns:
     last = len(order)
     runs.sort(key=lambda stored: (order.get(stored.run.id, last), stored.run.cell, stored.run.seed, stored.run.id))
     return StoredRuns(tuple(runs), not_ours, rest)
+
+
+def runs_beside(studies: Sequence[Study]) -> Counter[str]:
+    """Folder of runs -> how many it has of the study that `studies` are profiles of, in folders of none of them."""
+    name, parent, own = studies[0].name, studies[0].root.parent, {study.label for study in studies}
+    found = Counter[str]()
+    for folder in sorted(parent.glob(f"{name}*")):
+        for path in () if folder.name.split(OF_SEARCH)[0] in own else folder.glob("*/run.json"):
+            with suppress(RecordError):  # a folder that is no run, or one that cannot be read
+                found[folder.name] += identify(folder, path.parent.name).study == name
+    return +found
 
 
 def refuse_held(root: Path, runs: Sequence[StoredRun]) -> None:

@@ -93,10 +93,10 @@ class _Contents:
 def pack(plans: Sequence[Plan], records: Sequence[PackRecord], out: Path, with_generators: bool) -> Packed:
     """Write the zip `out`: one study file under one or several profiles, each with its record.
 
-    Raises HarnessError where that would take the place of anything but an earlier pack, for a study whose file or code
+    Raises HarnessError where that would take the place of anything but an earlier pack, or of one that has runs while
+    this has none, for a study whose file or code
     cannot do without its passwords, for a run that would not be whole in it, and for files that change meanwhile.
     """
-    _refuse_other(out)
     for plan in plans:
         _refuse_part(plan, with_generators)
     contents, texts = _Contents(with_generators), _written_anew(plans, records)
@@ -105,6 +105,7 @@ def pack(plans: Sequence[Plan], records: Sequence[PackRecord], out: Path, with_g
         for study in (plan.study, *searches(plan.study)):
             _runs(study, planned, contents)
         _reports(plan.study, contents)
+    _refuse_other(out, bool(contents.runs))
     path = plans[0].study.path
     hidden = [path.name] if texts[path.name] != path.read_bytes() else []
     with replacing(out, durable=True) as temporary, zipfile.ZipFile(temporary, "x") as archive:
@@ -143,17 +144,20 @@ def _written_anew(plans: Sequence[Plan], records: Sequence[PackRecord]) -> dict[
     return {name: text.encode() for name, text in texts.items()}
 
 
-def _refuse_other(out: Path) -> None:
-    """Raises HarnessError unless `out` is free, or an earlier pack: data sets and weights are zips too."""
+def _refuse_other(out: Path, has_runs: bool) -> None:
+    """Raises HarnessError unless `out` is free, or an earlier pack that a new one of runs or of none can replace: data
+    sets and weights are zips too."""
     if os.path.lexists(out):
-        is_pack = False
+        names: list[str] = []
         with contextlib.suppress(OSError, *DAMAGED):
             if out.is_file():  # a pipe would be waited for
                 with zipfile.ZipFile(out) as archive:
-                    is_pack = any(map(RECORD.fullmatch, archive.namelist()))
-        if not is_pack:
-            fix = f"name another file, such as -o {out.stem}-pack.zip"
-            raise HarnessError(f"{out}: is there and is no earlier pack, so it is not replaced; {fix}")
+                    names = archive.namelist()
+        fix = f"so it is not replaced; name another file, such as -o {out.stem}-pack.zip"
+        if not any(map(RECORD.fullmatch, names)):
+            raise HarnessError(f"{out}: is there and is no earlier pack, {fix}")
+        if not has_runs and any(name.endswith("/run.json") for name in names):
+            raise HarnessError(f"{out}: is an earlier pack that has runs, and this one would have none, {fix}")
     out.parent.mkdir(parents=True, exist_ok=True)
 
 

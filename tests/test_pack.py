@@ -143,6 +143,22 @@ def test_what_is_in_it(home: Path, tmp_path: Path) -> None:
     assert harness.pack(harness.load("study.yaml"), tmp_path / "mine.zip").left_out["unfinished retraining"] == 1
 
 
+@pytest.mark.parametrize("name", ["trials", "claim"])
+def test_reports_of_a_study_that_is_called_as_a_file_of_this_machine_are_in_it(
+    home: Path, tmp_path: Path, name: str
+) -> None:
+    (home / "study.yaml").write_text(STUDY.replace("study: tiny", f"study: {name}"))
+    for place in ("runs", "reports"):
+        (home / place / "tiny").rename(home / place / name)
+    (home / "reports" / name / ".report.tmp").mkdir()
+    (home / "runs" / name / "trials").mkdir()
+    before = content(home / "reports")
+    made = harness.pack(harness.load("study.yaml"), tmp_path / "mine.zip")
+    opened = harness.unpack(made.path, tmp_path / "theirs").folder
+    assert (made.runs, made.reports) == (8, 1) and "other file" not in made.left_out
+    assert content(opened / "reports") == before and not (opened / "reports" / name / ".report.tmp").exists()
+
+
 def test_without_generators(home: Path, away: Any, tmp_path: Path) -> None:
     report = content(home / "reports")
     run("pack", "study.yaml", "-o", str(tmp_path / "mine.zip"), "--no-weights")

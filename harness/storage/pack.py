@@ -37,7 +37,7 @@ from harness.runs.record import Run
 from harness.runs.weights import read_head, refuse_of_another
 from harness.storage import without_secrets
 from harness.storage.folders import ANEW, identify
-from harness.storage.unpack import DAMAGED, OF_MACHINE, RECORD
+from harness.storage.unpack import DAMAGED, LEFT_OUT, RECORD
 from harness.study.plan import Plan
 from harness.study.schema import Study
 from harness.text import with_folder_as
@@ -188,8 +188,7 @@ def _refuse_part(plan: Plan, with_generators: bool) -> None:
 def _runs(study: Study, planned: Mapping[str, str], contents: _Contents) -> None:
     """The folder of runs of a study or a search. `planned`: id -> what the plan calls a run today."""
     root = study.root
-    for entry in _entries(root, contents):
-        name = f"runs/{study.label}/{entry.name}"
+    for entry, name in _entries(root, f"runs/{study.label}", contents):
         if entry.name == ANEW and entry.is_dir():
             if begun := sum(each.is_dir() for each in os.scandir(entry)):  # after all are trained an empty folder stays
                 contents.left_out["unfinished retraining"] += begun
@@ -216,8 +215,8 @@ def _one_run(folder: Path, place: str, contents: _Contents) -> None:
         with _opened(status) as file:
             contents.statuses[f"{place}/{status.name}"] = file.read()
         contents.files[f"{place}/{status.name}"] = status
-    for entry in _entries(folder, contents):
-        path, name = folder / entry.name, f"{place}/{entry.name}"
+    for entry, name in _entries(folder, place, contents):
+        path = folder / entry.name
         if path == status and entry.is_file():
             continue
         if entry.name == "samples" and entry.is_dir():
@@ -242,16 +241,16 @@ def _is_running(folder: Path) -> bool:
 def _reports(study: Study, contents: _Contents) -> None:
     """The study's report, and those of its searches and variants, whose names begin with its own and a dot."""
     parent = study.path.parent / "reports"
-    for entry in _entries(parent, contents) if parent.is_dir() else ():
+    for entry, name in _entries(parent, "reports", contents):
         if entry.is_dir() and f"{entry.name}.".startswith(f"{study.label}."):
             contents.reports += (parent / entry.name / "report.md").is_file()
-            _tree(parent / entry.name, f"reports/{entry.name}", _OF_REPORT, contents)
+            _tree(parent / entry.name, name, _OF_REPORT, contents)
 
 
 def _tree(folder: Path, place: str, endings: frozenset[str], contents: _Contents) -> None:
     """Every file below a folder whose name ends in one of these ways."""
-    for entry in _entries(folder, contents):
-        path, name = folder / entry.name, f"{place}/{entry.name}"
+    for entry, name in _entries(folder, place, contents):
+        path = folder / entry.name
         if entry.is_dir():
             _tree(path, name, endings, contents)
         elif path.suffix in endings:
@@ -260,17 +259,20 @@ def _tree(folder: Path, place: str, endings: frozenset[str], contents: _Contents
             contents.left_out["other file"] += 1
 
 
-def _entries(folder: Path, contents: _Contents) -> Iterator[os.DirEntry[str]]:
-    """Files and folders by name, without links, what is temporary and what is of this machine alone."""
+def _entries(folder: Path, place: str, contents: _Contents) -> Iterator[tuple[os.DirEntry[str], str]]:
+    """Files and folders by name, each with its name in the pack: `folder` is `place` there. Without links, what is
+    hidden or temporary and what is of this machine alone.
+    """
     if not folder.is_dir():
         return
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if OF_MACHINE.fullmatch(entry.name) or entry.name == NAME:
+        name = f"{place}/{entry.name}"
+        if LEFT_OUT.match(name) or entry.name.startswith(".") or entry.name == NAME:
             continue
         if entry.is_symlink():
             contents.left_out["link"] += 1
         elif _is_text(entry.name) and (entry.is_dir() or entry.is_file()):
-            yield entry
+            yield entry, name
         else:
             contents.left_out["other file"] += 1
 

@@ -35,10 +35,11 @@ LONGEST_PART, LONGEST_NAME = 255, 3000
 """Bytes of the name of a file or folder, and letters of a whole path: beyond them no disk takes it."""
 RECORD = re.compile(rf"runs/(?P<label>[a-z0-9][a-z0-9_.-]*)/{re.escape(NAME)}")
 """The file by which a zip is known for a pack."""
-OF_MACHINE = re.compile(r"claim|trials|mlflow.*\.json|\..*|.*\.lock", re.DOTALL)
+_OF_MACHINE = r"claim|trials|mlflow.*\.json|\..*|.*\.lock"
 """What is of one machine alone: a lease, jobs with ids of their workers, what a tracking server has of a run."""
-_LEFT_OUT = re.compile(rf"runs/[^/]+/(?:anew/|[^/]+/checkpoint/|(?:.*/)?(?:{OF_MACHINE.pattern})(?:/|$))", re.DOTALL)
-"""What `harness pack` never writes, and would be taken for what this machine has left there."""
+LEFT_OUT = re.compile(rf"runs/[^/]+/(?:anew/|[^/]+/checkpoint/|(?:.*/)?(?:{_OF_MACHINE})(?:/|$))", re.DOTALL)
+"""What `harness pack` never writes, and would be taken for what this machine has left there. Reports have names of the
+study's own choice."""
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError, ValueError)
 """What zipfile raises for a zip that is damaged, encrypted or packed in an unknown way."""
 
@@ -115,7 +116,7 @@ def _problems_of_name(name: str) -> Iterator[str]:
         yield f"{name!r} leads out of the folder"
     if any(ord(character) < 32 for character in name):
         yield f"{name!r} is no name of a file"
-    if _LEFT_OUT.match(name):
+    if LEFT_OUT.match(name):
         yield f"{name!r} is what no pack has, as it would act on this machine; ask for the pack again"
 
 

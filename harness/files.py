@@ -80,7 +80,7 @@ def parse(text: bytes, kind: type[_T], where: str, fix: str) -> _T:
         checks: Any = kind  # mypy takes no type for a key of a cache
         value: _T = _adapter(checks).validate_json(text)
     except ValidationError as error:
-        raise RecordError(f"{where}: cannot be used ({reason(error)}); {fix}") from error
+        raise RecordError(f"{where}: {_problem(error, fix)}") from error
     return value
 
 
@@ -93,11 +93,14 @@ def read_json(path: Path) -> Any:
         raise RecordError(f"{path}: cannot be read ({error}); delete or correct it") from error
 
 
-def reason(error: ValidationError) -> str:
-    """The first thing that is wrong, as `cost.seconds: Input should be a valid number`."""
+def _problem(error: ValidationError, fix: str) -> str:
+    """What is wrong first, as `cannot be used (cost.seconds: Input should be a valid number)`, and the fix."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(map(str, first["loc"]))[:200]
-    return f"{place}: {first['msg']}" if place else first["msg"]
+    why = first["msg"]
+    if first["type"] == "unexpected_keyword_argument":  # versions to come note more, and packs go to machines of others
+        why, fix = "not known here", f"update the harness if a later version of it has written that, else {fix}"
+    return f"cannot be used ({place + ': ' if place else ''}{why}); {fix}"
 
 
 @functools.cache

@@ -173,7 +173,8 @@ def test_what_is_no_pack_leaves_nothing(tmp_path: Path, damage: Callable[[bytes]
         (b"[]", r"pack\.json: cannot be used"),
         (b'{"study": "../other.yaml"}', "is no pack of a study"),
         (b'{"study": "runs/tiny/grid.json"}', "is no pack of a study"),
-        (b'{"study": 3}', r"pack\.json: cannot be used \(study"),
+        (b'{"study": 3}', r"pack\.json: cannot be used \(study.*\); ask for the pack again"),
+        (b'{"study": "study.yaml", "newer": 1}', r"\(newer: not known here\); update the harness if .*, else ask for"),
     ],
 )
 def test_a_record_that_says_something_else_leaves_nothing(

@@ -61,6 +61,7 @@ def bare_study(folder: Path) -> Study:
         baseline="origin",
         resources=Resources(),
         tracking=Tracking(),
+        text="study: emoji\n",
     )
 
 

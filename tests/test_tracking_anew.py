@@ -14,6 +14,7 @@ from fakes import point
 from harness.code.engine import Engine
 from harness.runs.folders import RunFolder
 from harness.runs.record import Run, State
+from harness.study.load import load_study
 from harness.study.schema import Study, Tracking
 from harness.tracking.front import NOTE
 from harness.tracking.ledger import Report
@@ -121,3 +122,20 @@ def test_of_two_studies_of_one_name_the_one_sent_last_is_shown(tmp_path: Path) -
     (row,) = server.parents()
     assert (row.tags[SOURCE_TAG], row.tags[NOTE]) == (str(studies[0].path), "first")
     assert max(row.metrics, key=lambda metric: metric.timestamp).value == 1.0
+
+
+def test_the_study_file_on_the_server_is_the_one_that_was_read(tmp_path: Path) -> None:
+    """Whatever lies at its path by now; an edited one takes the place of the earlier, and each is sent once."""
+    study, server = replace(bare_study(tmp_path), tracking=Tracking(uri="http://localhost:1")), Server()
+    edited = "study: emoji # \u00e9dited\r\n"
+    with served(server):
+        for text in (study.text, edited, study.text):
+            study.path.write_bytes(text.encode())
+            read = replace(study, text=load_study(study.path).text)
+            study.path.unlink()
+            sync(read, study.root, [])
+            (row,) = server.parents()
+            assert row.files["/ablations.yaml"] == text.encode()
+        row.files["/ablations.yaml"] = b"as it was sent"
+        sync(read, study.root, [])
+    assert row.files["/ablations.yaml"] == b"as it was sent"

@@ -134,7 +134,7 @@ def load_text(
     if problems:
         more = [f"and {quantity(len(problems) - MAX_PROBLEMS, 'more problem')}"] if len(problems) > MAX_PROBLEMS else []
         raise SpecError("\n".join([*problems[:MAX_PROBLEMS], *more]))
-    return study
+    return replace(study, text=text)
 
 
 def _study(

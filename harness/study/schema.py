@@ -163,6 +163,8 @@ class Study:
     places: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Dotted setting of `resources`, `tracking` or `tune` that is written anywhere -> where: the study file, the site
     file or --set."""
+    text: str = field(default="", compare=False, repr=False)
+    """The study file as it was read; it may be edited while the runs of this one train."""
     searched_cell: str = ""
     """Set for a search of this cell's weights, whose folders are apart from the study's own."""
 

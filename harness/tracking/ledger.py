@@ -60,7 +60,9 @@ class GridLedger:
     parent: str = ""
     """MLflow's id of the grid's run."""
     described: bool = False
-    """The study file and the changes to the code are there."""
+    """The changes to the code are there, and where it comes from."""
+    study_file: str = ""
+    """Stands for the study file that is there; empty: an earlier version has not noted which one it is."""
     status: str = ""
     """The state that it shows; empty when that is not certain."""
     reports: dict[str, int] = field(default_factory=dict)

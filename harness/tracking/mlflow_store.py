@@ -201,7 +201,7 @@ def _tell_of_another_study(store: Store, study: Study, uri: str, known: Run | No
     there = (known or store.client.get_run(store.parent)).data.tags.get(SOURCE_TAG, "")
     if not there or Path(there).parent.resolve() == study.path.parent.resolve():
         return
-    ledger.described = False
+    ledger.described, ledger.study_file = False, ""
     file = sqlite_file(uri)
     is_own = file is not None and file.is_relative_to(study.path.parent.resolve())
     if is_own or (known is not None and not Path(there).exists()):  # the study was moved, or copied with its store

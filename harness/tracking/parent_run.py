@@ -6,9 +6,11 @@ replaces the other's numbers.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -81,11 +83,18 @@ class Parent:
         """When the report that the view is made for was written, in ns; None: there is none yet."""
 
     def describe(self) -> None:
-        """The study file, byte for byte unless it holds a password, and what was changed in the code, once."""
+        """The study file by which this call goes, byte for byte unless it holds a password, in the place of another
+        one; what was changed in the code, once.
+        """
+        text = self.study.text.encode()
+        if text and (digest := hashlib.sha256(text).hexdigest()) != self.ledger.study_file:
+            with tempfile.TemporaryDirectory() as folder:  # what lies at the path may have been edited since
+                path = Path(folder) / self.study.path.name
+                path.write_bytes(text)
+                send_file(self.client, self.store.parent, path)
+            self.ledger.study_file = digest
         if self.ledger.described:
             return
-        if self.study.path.exists():
-            send_file(self.client, self.store.parent, self.study.path)
         if changes := diff():
             self.client.log_text(self.store.parent, masked(changes), "git.diff")
         self.client.set_tag(self.store.parent, SOURCE_TAG, masked(str(self.study.path)))

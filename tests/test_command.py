@@ -43,7 +43,7 @@ FAILED = {
     "unreadable": ("data", "cannot be read"),
     "fails_at_length": ("code", "exit code 7: the reason, without an end of line"),
     "deletes": ("data", "script: is gone since the script was started"),
-    "deletes_run": ("data", "was deleted while the run was under way"),
+    "deletes_run": ("data", "is gone: while the run was under way it was deleted, or the study moved"),
     "samples_file": ("data", "samples: is no folder"),
     "records": ("data", "run.json"),
 }

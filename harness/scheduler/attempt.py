@@ -108,7 +108,7 @@ class Attempt:
                 lines = file.read().decode("utf-8", errors="replace").splitlines()
         except OSError as error:
             if not self.folder.path.exists():
-                return [f"{self.folder.path}: was deleted while the run was under way, and what it had made is lost"]
+                return [f"{self.folder.path}: is gone: while the run was under way it was deleted, or the study moved"]
             lines = [f"{log}: cannot be read ({error.strerror}); what the run has printed is lost"]
         return [line.rstrip() for line in lines if line.strip()]
 

@@ -1,13 +1,17 @@
-"""The files of a script: which they are, and the hash that decides whether its runs are new ones."""
+"""The files of a script: which they are and where, and the hash that decides whether its runs are new ones."""
 
 from __future__ import annotations
 
 import os
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from harness.command.files import digest, read_files, wrong_pattern
+from harness.command.job import job_of
 from harness.errors import SpecError
 
 
@@ -78,3 +82,11 @@ def test_what_a_script_does_and_how_it_is_read_makes_new_runs(old: str, new: str
     assert of_python(source.replace("# a note", "# a note\n# coding: x")) == of_python(source), "too late to count"
     for text in ("x = (", "\0", "x = 1\n  y = 2", "'" * 5, "(" * 10_000):
         assert of_python(text) != of_python(text + "#")
+
+
+def test_the_studys_folder_is_found_whatever_is_called_as_folders_of_ours() -> None:
+    names = ("own", "runs", "anew")
+    for study, name, profile, part in product(names, names, ("", "-runs"), ("", "anew")):
+        run: Any = SimpleNamespace(study=name)
+        folder = Path("/runs", study, "runs", f"{name}{profile}", part, "3f2a9c41d07b")
+        assert job_of(run, folder).study == Path("/runs", study), folder

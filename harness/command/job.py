@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,10 @@ class Job:
 
 
 def job_of(run: Run, folder: Path) -> Job:
-    """The job of the run in `folder`, which is <study>/runs/..."""
-    study = next((place.parent for place in folder.parents if place.name == "runs"), folder.parent)
+    """The job of the run in `folder`, which is <study>/runs/LABEL/ID or <study>/runs/LABEL/anew/ID."""
+    # A study may be called `runs` too: then LABEL is not the place, nor is what holds "anew", of `run-grid --retrain`.
+    above = (place for label, place in pairwise(folder.parents) if (run.study, label.name) != ("runs", "anew"))
+    study = next((place.parent for place in above if place.name == "runs"), folder.parent)
     return Job(run, (folder / SCRIPT_JOB).parent, study)
 
 

@@ -66,7 +66,8 @@ def test_a_comment_in_a_script_makes_no_new_run_and_one_that_is_no_python_counts
     assert old in SOURCE
     changed = SOURCE.replace(old, new, 1)
     assert of_python(changed) == of_python(SOURCE)
-    assert of_python(changed, "t.sh") != of_python(SOURCE, "t.sh")
+    assert of_python(f"\ufeff{changed}") == of_python(SOURCE), "a mark of editors on Windows"
+    assert of_python(f"\ufeff{SOURCE}", "t.sh") != of_python(SOURCE, "t.sh") != of_python(changed, "t.sh")
     broken, by_hand = f"{SOURCE}print 'x'\n", f"{SOURCE}print(__doc__)\n"
     for text in (broken, by_hand):  # Python 2, and a script whose options are read from its docstring
         assert of_python(text.replace(old, new, 1)) != of_python(text)

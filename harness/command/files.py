@@ -66,7 +66,10 @@ def digest(texts: Mapping[str, str]) -> str:
 
 def _form(name: str, text: str) -> str:
     """What decides a result in a file: every byte where it is no Python, or reads its own docstring as docopt does."""
-    if not name.endswith(".py") or "__doc__" in text:
+    if not name.endswith(".py"):
+        return text
+    text = text.removeprefix("\ufeff")  # editors on Windows put it there, and Python reads over it
+    if "__doc__" in text:
         return text
     # Two comments say by what program and in what encoding a file is read; both stand in the first two lines.
     read_by = [line for at, line in enumerate(text.split("\n")[:2]) if _READ_BY[at].match(line)]

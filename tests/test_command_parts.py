@@ -1,10 +1,9 @@
-"""The parts of a run by a script: its words, its lines of metrics, its images."""
+"""The parts of a run by a script: its lines of metrics, its images."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace as Namespace
@@ -18,32 +17,11 @@ from PIL import Image
 from harness.command.images import Images
 from harness.command.lines import MOST_NAMES, MOST_POINTS, MOST_TOLD, PREFIX, Line, MetricLines, Thinner
 from harness.command.session import ScriptSession
-from harness.command.words import PLACES, program, shown, unknown_places
 from harness.errors import DataError
 from harness.metrics.measure import quantise
 from harness.runs.folders import RunFolder
 from harness.runs.record import Point, notes_on_scripts
-from harness.settings import CommandConfig, Settings
-
-# Words.
-
-
-def test_the_words_of_a_program_are_filled_in() -> None:
-    args = {"lr": 1e-5, "steps": 40, "no-magp": True, "ema": False, "name": "-x y"}
-    run = ("{python}", "t.py", "{seed}-{cell}", "{args}", "{args.lr}", "{args.ema}", '{"a": 1}', "${HOME}")
-    places = {name: f"<{name}>" for name in PLACES if name not in ("python", "args")}
-    assert program(CommandConfig(run=run, args=args), places) == [
-        *(sys.executable, "t.py", "<seed>-<cell>", "--lr=1e-05", "--steps=40", "--no-magp", "--name=-x y"),
-        *("1e-05", "false", '{"a": 1}', "${HOME}"),
-    ]
-    assert shown(CommandConfig(run=("{python}", "{seed}", "{args}"), args={"a": "b c"})) == "{python} {seed} '--a=b c'"
-
-
-def test_braces_that_nothing_fills_are_named() -> None:
-    found = dict(unknown_places(("{sead}", "x{args}", "{args.q}", "{args.lr}"), {"lr": 1.0}))
-    assert "did you mean 'seed'" in found[0] and "a word of its own" in found[1] and "{args.q}" in found[2]
-    assert len(found) == 3
-
+from harness.settings import Settings
 
 # Lines.
 

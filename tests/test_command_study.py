@@ -51,6 +51,7 @@ def test_values_of_the_script_keep_the_types_of_their_defaults(tmp_path: Path) -
         ("steps: [6, 12]", "step: [6, 12]", "", "did you mean 'steps'?"),
         ("{loud: {command.args.noise: 2}}", "resnet_guided", "", "resnet_guided sets loss.resnet_guided, which the"),
         ('"{seed}"', '"{sead}"', "", "nothing is called {sead}; did you mean 'seed'?"),
+        ('"{seed}"', '"{Seed}"', "", "command.run[3]: nothing is called {Seed}; did you mean 'seed'?"),
         ("code: [train.py]", "code: []", "", "command.code: missing"),
         ("code: [train.py]", "code: [../x.py]", "", "must be a path below the study file's folder"),
         ("code: [train.py]", "code: [y.py]", "", "y.py: names no file in"),

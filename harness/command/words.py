@@ -24,6 +24,8 @@ PLACES = {
 ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 """The name of a setting of the script."""
 _PLACE = re.compile(r"\{([a-z]+|args\.[^{}]*)\}")
+_MEANT = re.compile(rf"{_PLACE.pattern}|(?<!\$)\{{([A-Za-z_][\w-]*(?:\.[\w-]*)?)\}}")
+"""What is written as a place is, right or wrong; ${HOME} is a variable for a shell."""
 
 
 def program(command: CommandConfig, places: Mapping[str, str]) -> list[str]:
@@ -69,9 +71,11 @@ def unknown_places(words: Sequence[str], args: Mapping[str, Value]) -> Iterator[
     """(which word, what is wrong with it) for braces that cannot be filled in."""
     names = [*PLACES, *(f"args.{name}" for name in args)]
     for at, word in enumerate(words):
-        for place in _PLACE.finditer(word):
-            if place[1] == "args" and word != "{args}":
+        for place in (found[1] or found[2] for found in _MEANT.finditer(word)):
+            if place == "args" and word != "{args}":
                 yield at, "{args} must be a word of its own, as it stands for several; or name one with {args.NAME}"
-            elif place[1] not in names:
+            elif place not in names:
+                near = nearest(place, names) or nearest(place.lower(), names) or ";"
                 allowed = ", ".join(f"{{{name}}}" for name in names)
-                yield at, f"nothing is called {{{place[1]}}}{nearest(place[1], names) or ';'} allowed: {allowed}"
+                fix = "text in braces goes to the script as the value of a setting in command.args"
+                yield at, f"nothing is called {{{place}}}{near} allowed: {allowed}; {fix}"

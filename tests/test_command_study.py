@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from command_script import STUDY
+from harness.cli.doctor_study import command_findings
 from harness.errors import SpecError
 from harness.runs.identity import decisive, relocated, run_id
 from harness.settings import CommandConfig, Settings
 from harness.study.load import load_study
-from harness.study.plan import planned_cells
+from harness.study.plan import make_plan, planned_cells
 from harness.study.schema import Study
 
 IDEAS = "toggles: [{loud: {command.args.noise: 2}}]\nlevels: {command.args.steps: [6, 12]}\n"
@@ -125,3 +127,21 @@ def test_a_cell_has_the_text_of_its_code(tmp_path: Path) -> None:
     study = load(tmp_path)
     (cell,) = planned_cells(study, {"origin": ()})
     assert dict(cell.source) == {"train.py": "print(1)\n"}
+
+
+def test_a_program_or_script_that_is_not_there_is_told_before_anything_runs(tmp_path: Path) -> None:
+    wrong = '["pyhton", trian.py, /nowhere/x.py, ./train.py, --x.py, "{study}/y.py", "cd a; python z.py"'
+    study = load(tmp_path, '["{python}", train.py', wrong)
+    told = {
+        "command.run[0]": "this machine has no program 'pyhton'; install it or correct the name, unless workers on",
+        "command.run[1]": "'trian.py' is no file of command.code; did you mean 'train.py'? the script runs in a copy",
+        "command.run[2]": "this machine has no /nowhere/x.py; install it or",
+    }
+    found = [*command_findings(study)]
+    assert [each.subject for each in found] == [*told] and all(each.caveat and not each.fix for each in found)
+    assert all(each.detail.startswith(told[each.subject]) for each in found)
+    plan = make_plan(study)
+    texts = [f"{each.subject}: {each.detail}" for each in found]
+    assert all([*plan.remarks(cell)[: len(texts)]] == texts for cell in plan.cells)
+    for program in ("{python}", sys.executable, "sh", "./own.sh"):
+        assert not [*command_findings(load(tmp_path, "{python}", program))], program

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from harness import cache, limits
 from harness.cli.complete import DEFAULT_STUDY
 from harness.cli.doctor_gpus import gpu_findings
-from harness.cli.doctor_study import code_findings, pack_findings
+from harness.cli.doctor_study import code_findings, command_findings, pack_findings
 from harness.cli.engines import engines
 from harness.errors import HarnessError
 from harness.finding import Finding
@@ -45,7 +45,7 @@ def examine(study: Study | None) -> list[Finding]:
         none = f"there is no {DEFAULT_STUDY} here; name a study file to see what it needs"
         needs = [Finding("study", none, is_used=False), _data(DataConfig(resolution=64))]
     else:
-        needs = [*pack_findings(study, _needs(study)), *code_findings(study)]
+        needs = [*pack_findings(study, _needs(study)), *code_findings(study), *command_findings(study)]
     return [*_machine(study), *_embedded(), *_origins(), *needs, *engines(study)]
 
 

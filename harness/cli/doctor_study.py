@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from harness.command.files import read_files
+from harness.command.words import absent
 from harness.data.pack_record import NAME, PackRecord, read_pack
 from harness.errors import RecordError
 from harness.finding import Finding
 from harness.runs.folders import RunFolder
 from harness.runs.snapshot import Snapshot
-from harness.study.schema import Study
+from harness.study.schema import Study, apply_toggles
 from harness.text import quantity, shortened
 
 
@@ -28,6 +30,15 @@ def code_findings(study: Study) -> Iterator[Finding]:
         ]
         fix = f"{'; '.join(absent)}: install the package that has it, or take the import out" if absent else ""
         yield Finding(f"code {file}", detail, fix)
+
+
+def command_findings(study: Study) -> Iterator[Finding]:
+    """What of a study's script is not there, in any cell."""
+    commands = [apply_toggles(study, cell.toggles).command for cell in study.layout.cells]
+    for words, patterns in dict.fromkeys((each.run, each.code) for each in commands if each.run):
+        for text in absent(words, read_files(patterns, study.path.parent)):
+            place, _, detail = text.partition(": ")
+            yield Finding(place, detail, caveat=True)
 
 
 def pack_findings(study: Study, needs: Iterable[Finding]) -> Iterator[Finding]:

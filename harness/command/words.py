@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from harness.errors import nearest
 from harness.settings import CommandConfig
@@ -79,3 +81,22 @@ def unknown_places(words: Sequence[str], args: Mapping[str, Value]) -> Iterator[
                 allowed = ", ".join(f"{{{name}}}" for name in names)
                 fix = "text in braces goes to the script as the value of a setting in command.args"
                 yield at, f"nothing is called {{{place}}}{near} allowed: {allowed}; {fix}"
+
+
+def absent(words: Sequence[str], files: Collection[str]) -> Iterator[str]:
+    """The program and the scripts of Python that are not there: on this machine, or among the `files` of the code.
+
+    Words with places in braces differ between runs, and a program with a relative path is found beside the code or not.
+    """
+    name, fix = words[0], "install it or correct the name, unless workers on other machines have it"
+    if "{" not in name and (name.startswith("/") or "/" not in name) and not shutil.which(name):
+        yield f"command.run[0]: this machine has no program {name!r}; {fix}"
+    for at, word in enumerate(words[1:], 1):
+        if not word.endswith(".py") or re.match(r"-|.*[{\s]", word):
+            continue
+        if word.startswith("/"):
+            if not os.path.exists(word):
+                yield f"command.run[{at}]: this machine has no {word}; {fix}"
+        elif os.path.normpath(word) not in files:
+            why = "the script runs in a copy of these files alone"
+            yield f"command.run[{at}]: {word!r} is no file of command.code{nearest(word, files) or ';'} {why}"

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness import cache
 from harness.command import files
+from harness.command.words import absent
 from harness.data.caption_counts import content
 from harness.data.pack_record import Pack, read_pack
 from harness.design.design import Design
@@ -116,7 +117,9 @@ class Plan:
         shared = (f"{_sameness(cell)}: its runs are the same, so it says nothing new",) if cell.idle else ()
         prints = self.runs_of(cell)[0].fingerprints
         of_captions = self._caption_remarks(prints["data"], captions.relevant(cell.settings))
-        return shared + remarks(cell.settings, prints) + of_captions
+        words = cell.settings.command.run
+        of_command = tuple(absent(words, cell.source)) if words else ()
+        return shared + of_command + remarks(cell.settings, prints) + of_captions
 
     @functools.cached_property
     def _caption_remarks(self) -> Callable[[str, Settings], tuple[str, ...]]:

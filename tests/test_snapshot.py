@@ -18,6 +18,7 @@ from harness.study.load import load_study
 from harness.study.plan import Plan, make_plan
 from harness.tracking import ledger
 from harness.tracking.address import recorded_uri, tracking_uri
+from harness.tracking.names import called
 from hostile import write_images
 from test_damaged_runs import STUDY, finished
 
@@ -62,6 +63,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plan]:
         known = ledger.GridLedger(recorded_uri(made.study, tracking_uri(made.study)), "2", True, "FINISHED")
         for run in made.runs:
             known.delivered[run.id] = ledger.changed_at(root / run.id / "status.json") or 0
+            known.called[run.id] = called(run, made.study)
         ledger.save(root / ledger.NAME, known)
         yield made
 

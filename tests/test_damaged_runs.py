@@ -83,7 +83,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             finished(RunFolder(plan.study.root / run.id), run, number)
         write_json(outcome.scale_path(plan), {"ceiling": {"fd_emoji": 1.5, "n": 8.0}, "floor": {"clip_score": 12.0}})
         write_json(plan.study.root / "provenance.json", {"data": {"images": 24}, "calls": [{"command": "harness"}]})
-        ledgers.save(plan.study.root / "mlflow.json", ledgers.GridLedger("sqlite:///x.db", "2", True, "FINISHED"))
+        ledgers.save(plan.study.root / "mlflow.json", ledgers.GridLedger("sqlite:///x.db", "2", status="FINISHED"))
         ledgers.save(plan.study.root / "mlflow_report.json", ledgers.Report(5, {"a": 1.0}, {}, ""))
         outcome.write_grid(outcome.gather(plan))
         plan.study.reports.mkdir(parents=True)

@@ -60,7 +60,9 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plan]:
         reports.mkdir(parents=True)
         for name in ("report.md", "report.html"):
             (reports / name).touch()
-        known = ledger.GridLedger(recorded_uri(made.study, tracking_uri(made.study)), "2", True, "FINISHED")
+        known = ledger.GridLedger(
+            recorded_uri(made.study, tracking_uri(made.study)), parent="2", described=True, status="FINISHED"
+        )
         for run in made.runs:
             known.delivered[run.id] = ledger.changed_at(root / run.id / "status.json") or 0
             known.called[run.id] = called(run, made.study)

@@ -200,10 +200,8 @@ def _fix(allowed: str, value: Any, text: str) -> str:
         return "; begin each entry with `- `"
     if allowed == _WORDS["dict_type"] and value is None:
         return "; what belongs to it stands below it, further to the right"
-    if (
-        value and isinstance(value, dict) and all(each is None for each in value.values())
-    ):  # {seed}, which is a place in a text
-        text = f"{{{', '.join(value)}}}"
+    if value and isinstance(value, dict) and all(each is None for each in value.values()):
+        text = f"{{{', '.join(value)}}}"  # {seed} without quotation marks, which YAML reads as a mapping
     # What is no number either is meant as a text where numbers would do, as in a script's settings.
     if not allowed.endswith(_KINDS[str]) or (allowed == _KINDS[str] and not text):
         return ""

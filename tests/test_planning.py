@@ -57,10 +57,12 @@ def folder(plan: Plan, run: Run, **status: Any) -> RunFolder:
     return made
 
 
-def finish(plan: Plan, run: Run, fd: float = 20.0, s_per_kimg: float = 3.0, seconds: float = 40.0) -> None:
+def finish(
+    plan: Plan, run: Run, fd: float = 20.0, s_per_kimg: float = 3.0, seconds: float = 40.0, weights: str = ""
+) -> None:
     made = folder(plan, run, state="done", step=625, total_steps=625)
     metrics = {"fd_emoji": fd, "clip_score": 50.0 + fd, "kid_emoji": 0.1}
-    made.finish(Result(metrics, CARDS, {"s_per_kimg": s_per_kimg, "seconds": seconds}))
+    made.finish(Result(metrics, CARDS, {"s_per_kimg": s_per_kimg, "seconds": seconds}, weights))
 
 
 def test_control_seeds_follow_the_baselines_own(planned: Any) -> None:
@@ -233,6 +235,19 @@ def test_what_can_be_detected_is_measured_on_the_metrics_own_scale(planned: Any)
     assert (given.spread.sd, given.spread.source) == (0.05, "given")
     size = math.expm1(0.05 * (given.effect or 0))
     assert given.shown(given.effect or 0) == f"{100 * size:.2g} %"
+
+
+@pytest.mark.parametrize("kind", ["a cell that trained as the baseline", "a cell that makes no use of its seed"])
+def test_runs_that_are_one_run_make_no_spread_smaller(planned: Any, kind: str) -> None:
+    plan = planned(TWO)
+    logs = {("origin", 0): 3.0, ("origin", 1): 3.2, ("mix_logits", 0): 2.9, ("mix_logits", 1): 3.3}
+    as_in = {seed: ("origin", seed) if "baseline" in kind else ("mix_logits", 0) for seed in (0, 1)}
+    for run in plan.runs:
+        key = as_in[run.seed] if run.cell == "transform_w" else (run.cell, run.seed)
+        if key in logs:
+            finish(plan, run, fd=math.exp(logs[key]), weights=f"those of {key}")
+    spread = forecast(plan, Given()).detects[0].spread
+    assert (spread.sd, spread.df) == (pytest.approx(0.1), 1), "as without that cell"
 
 
 def test_a_kernel_distance_that_leads_decides_too(planned: Any) -> None:

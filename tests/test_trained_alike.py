@@ -170,3 +170,25 @@ def test_cells_that_cancel_out_do_not_make_an_effect_uneven() -> None:
     result = analyse(alike(cells, values, marks, "abcd"), "origin").of("clip_score")
     uneven = {each.toggle: each.estimate.uneven for each in result.effects}
     assert uneven == {"a": False, "b": True, "c": True, "d": True}
+
+
+def with_idle_idea(values: np.ndarray) -> tuple[RunTable, RunTable]:
+    """A full factorial of three ideas, values [seeds, 8], and that of four of which the last changes nothing."""
+    cells = [tuple(idea for idea, on in zip("abc", bits, strict=True) if on) for bits in np.ndindex(2, 2, 2)]
+    plain = table_of(cells, values, toggles=tuple("abc"))
+    more = table_of([*cells, *((*cell, "d") for cell in cells)], np.tile(values, 2), toggles=FOUR)
+    ids = tuple((f"{seed}.{cell % 8}", "") for seed in range(len(values)) for cell in range(16))
+    return plain, replace(more, trained=ids)
+
+
+def test_an_idea_that_changes_nothing_makes_lenths_error_no_smaller() -> None:
+    plain, more = with_idle_idea(np.random.default_rng(5).normal(size=(1, 8)) + 60)
+    one, other = (analyse(table, "origin").metrics[0].lenth for table in (plain, more))
+    assert one is not None and other is not None and set(other.names) == set(one.names)
+    assert (other.pse, other.margin) == pytest.approx((one.pse, one.margin))
+
+
+def test_cells_that_trained_alike_are_one_for_the_correlation_of_a_seeds_runs() -> None:
+    plain, more = with_idle_idea(np.random.default_rng(6).normal(size=(5, 8)) + 60)
+    one, other = (analyse(table, "origin").metrics[0].seed_correlation for table in (plain, more))
+    assert one is not None and other == pytest.approx(one)

@@ -95,7 +95,16 @@ def test_equal_numbers_alone_are_told_and_compared(metrics: int, same: int) -> N
     )
 
 
-def test_rows_of_a_table_that_were_copied_are_told() -> None:
-    rows = [(idea, seed, 30 + idea + (0 if idea else seed)) for idea in (0, 1) for seed in range(3)]
-    found = harness.analyse(pd.DataFrame(rows, columns=["idea", "seed", "fid"]))
-    assert any("under seeds 0, 1 and 2" in note and "leave all but one out" in note for note in found.notes)
+@pytest.mark.parametrize("known", [False, True])
+def test_rows_of_a_table_that_are_one_run_are_told(known: bool) -> None:
+    rows = [
+        (idea, seed, 30 + idea + (0 if idea else seed), f"{idea}{seed * (1 - idea)}")
+        for idea in (0, 1)
+        for seed in range(3)
+    ]
+    frame = pd.DataFrame(rows, columns=["idea", "seed", "fid", "weights_sha256"])
+    found = harness.analyse(frame if known else frame.drop(columns="weights_sha256"))
+    (note,) = found.notes
+    told = "under seeds 1 and 2 as under an earlier one" if known else "under seeds 0, 1 and 2: by chance"
+    assert told in note and ("leave all but one out" in note) == (not known)
+    assert (found.metrics[0].effects[0].estimate.n == 1) == known

@@ -126,7 +126,7 @@ class _MetricAnalysis:
             attribution={each.planned.toggle: share for each, share in zip(shapley, shares, strict=True)},
             residual_sd=self.sample.fit.sd or None,
             df=self.sample.fit.df,
-            seed_correlation=statistics.intraclass(self.sample.values, self.sample.noise),
+            seed_correlation=statistics.intraclass(self.sample.distinct, self.sample.noise),
             margin=self.sample.margin,
             control=self._control(),
             lenth=self._lenth(),
@@ -327,12 +327,15 @@ class _MetricAnalysis:
             return None  # by looks nothing is tested before the first one
         if self.estimable.basis != "orthogonal" or self.coverage.there.sum(axis=0).max(initial=0) != 1:
             return None
-        contrasts = {effect.toggle: effect.weights for effect in self.estimable.effects}
-        contrasts |= {" or ".join(each.aliases): each.weights for each in self.estimable.interactions}
+        named = [(effect.toggle, effect.weights) for effect in self.estimable.effects]
+        named += [(" or ".join(each.aliases), each.weights) for each in self.estimable.interactions]
+        contrasts = {name: self.table.vector(weights) for name, weights in named}
+        # Of cells that trained alike alone the difference is known, and is no error to hold the others against.
+        contrasts = {name: weights for name, weights in contrasts.items() if self.sample.folded(weights).any()}
         # Seeds drop out of contrasts within seeds; where every run has a seed of its own they cannot.
         runs = self.sample.within if self.coverage.joined else self.sample.values
         by_cell = np.where(np.isfinite(runs), runs, 0.0).sum(axis=0)
-        values = np.array([self.table.vector(weights) @ by_cell for weights in contrasts.values()])
+        values = np.array([weights @ by_cell for weights in contrasts.values()])
         values[np.abs(values) <= 2 * self.sample.noise] = 0.0
         margins = statistics.lenth(values) if len(values) > 2 else None
         return Lenth(tuple(contrasts), tuple(values.tolist()), *margins) if margins else None

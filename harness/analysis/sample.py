@@ -68,6 +68,11 @@ class Sample:
             merged[:, first] = np.where(np.isfinite(merged[:, first]), merged[:, first], self.values[:, place])
         return merged
 
+    @property
+    def distinct(self) -> Floats:
+        """[seeds, cells that trained differently]."""
+        return self.merged[:, sorted(set(self.twins))]
+
     @functools.cached_property
     def fit(self) -> Fit:
         return fit(self.merged, self._rounding)

@@ -15,13 +15,15 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.analysis.sample import Sample
+from harness.analysis.table import Column, RunTable
+from harness.design.kinds import DesignCell
 from harness.errors import RecordError
 from harness.frozen_networks import encoders_read
 from harness.metrics.cards import kernel_first
 from harness.metrics.definitions import Metric, metrics_of
 from harness.runs.folders import RunFolder
 from harness.runs.identity import decisive
-from harness.runs.record import Result, Run
+from harness.runs.record import Result, Run, State
 from harness.settings import Settings
 
 MOST = 400
@@ -137,21 +139,34 @@ def spreads(found: Finished, source: Source) -> list[Spread]:
         return []
     measured = []
     cards = found[0][1].cards
-    for metric in kernel_first(metrics_of(cards), cards):
-        values = {}
-        for run, result in found:
-            value = result.metrics.get(metric.name, math.nan)
-            if math.isfinite(value) and (value > 0 or metric.scale == "raw"):
-                # What has the same settings is one cell, whichever study named it.
-                values[run.seed, json.dumps(decisive(run.settings), sort_keys=True)] = value
-        seeds, cells = (list(dict.fromkeys(key[part] for key in values)) for part in (0, 1))
-        table = np.full((len(seeds), len(cells)), math.nan)
-        for (seed, cell), value in values.items():
-            table[seeds.index(seed), cells.index(cell)] = value
-        fit = Sample(metric, (), metric.scaled(table), None, tuple(range(len(cells)))).fit
+    metrics = kernel_first(metrics_of(cards), cards)
+    table = _table(found, metrics)
+    seeds = tuple(dict.fromkeys(table.seed.tolist()))
+    for column in table.columns:
+        values = column.metric.scaled(table.matrix(column, seeds))
+        fit = Sample(column.metric, seeds, values, None, table.twins).fit
         if fit.sd:  # runs that are equal to the last digit say nothing about others
-            measured.append(Spread(metric, fit.sd, fit.df, len(values), source))
+            measured.append(Spread(column.metric, fit.sd, fit.df, int(np.isfinite(values).sum()), source))
     return measured
+
+
+def _table(found: Finished, metrics: Sequence[Metric]) -> RunTable:
+    """These runs; what has the same settings is one cell, whichever study named it."""
+    one_each = {(run.seed, json.dumps(decisive(run.settings), sort_keys=True)): (run, it) for run, it in found}
+    cells = list(dict.fromkeys(cell for _, cell in one_each))
+    numbers = np.array([[it.metrics.get(metric.name, math.nan) for _, it in one_each.values()] for metric in metrics])
+    of_ratios = np.array([[metric.scale == "log"] for metric in metrics])
+    numbers = np.where(np.isfinite(numbers) & ((numbers > 0) | ~of_ratios), numbers, math.nan)
+    done: State = "done"
+    return RunTable(
+        toggles=(),
+        cells=tuple(DesignCell(cell, ()) for cell in cells),
+        cell=np.array([cells.index(cell) for _, cell in one_each]),
+        seed=np.array([seed for seed, _ in one_each]),
+        states=(done,) * len(one_each),
+        columns=tuple(Column(metric, values, (), ()) for metric, values in zip(metrics, numbers, strict=True)),
+        trained=tuple((run.id, it.weights) for run, it in one_each.values()),
+    )
 
 
 def wall_time(seconds: Iterable[float], slots: int) -> float:

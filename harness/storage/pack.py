@@ -94,8 +94,8 @@ def pack(plans: Sequence[Plan], records: Sequence[PackRecord], out: Path, with_g
     """Write the zip `out`: one study file under one or several profiles, each with its record.
 
     Raises HarnessError where that would take the place of anything but an earlier pack, or of one that has runs while
-    this has none, for a study whose file or code
-    cannot do without its passwords, for a run that would not be whole in it, and for files that change meanwhile.
+    this has none, for a study whose file or code cannot do without its passwords, for a run that would not be whole in
+    it, and for files that change meanwhile.
     """
     for plan in plans:
         _refuse_part(plan, with_generators)

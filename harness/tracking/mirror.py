@@ -157,9 +157,8 @@ def missing(study: Study, root: Path, runs: Sequence[Run]) -> bool:
     is_here = ledger.uri == recorded_uri(study, tracking_uri(study))
     if not (is_here and ledger.experiment in ("", experiment_of(study))):
         ledger = ledgers.GridLedger()
-    if ledgers.undelivered(root, (run.id for run in runs), ledger) or unshown(root, ledger):
-        return True
-    if renamed(runs, study, ledger):
+    undelivered = ledgers.undelivered(root, (run.id for run in runs), ledger)
+    if undelivered or unshown(root, ledger) or renamed(runs, study, ledger):
         return True
     return ledger.status not in ENDED and bool(ledger.parent)
 

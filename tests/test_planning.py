@@ -250,6 +250,23 @@ def test_runs_that_are_one_run_make_no_spread_smaller(planned: Any, kind: str) -
     assert (spread.sd, spread.df) == (pytest.approx(0.1), 1), "as without that cell"
 
 
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_a_value_without_a_logarithm_takes_no_part_in_the_spread(planned: Any, value: float) -> None:
+    plan = planned(TWO)
+    for run in plan.runs:
+        odd = run.cell == "transform_w"
+        finish(plan, run, fd=value if odd else math.exp(3 + (run.cell == "mix_logits") * 0.2 * run.seed))
+    spread = forecast(plan, Given()).detects[0].spread
+    assert (spread.metric.name, spread.sd, spread.df, spread.runs) == ("fd_emoji", pytest.approx(0.1), 1, 4)
+
+
+def test_runs_without_a_number_tell_no_spread(planned: Any) -> None:
+    plan = planned(TWO)
+    for run in plan.runs:
+        folder(plan, run, state="done", step=625, total_steps=625).finish(Result({"fd": 3.0}, {}, {}))
+    assert forecast(plan, Given()).detects == ()
+
+
 def test_a_kernel_distance_that_leads_decides_too(planned: Any) -> None:
     """Of 50 images by 64 features: the covariance has no full rank, so that reports put the kernel distance first."""
     plan = planned(TWO.replace("seeds: 2", "seeds: auto") + "margins: {fd: 5}\n")

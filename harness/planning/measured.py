@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.analysis.sample import Sample
+from harness.analysis.statistics import Floats
 from harness.analysis.table import Column, RunTable
 from harness.design.kinds import DesignCell
 from harness.errors import RecordError
@@ -154,9 +155,7 @@ def _table(found: Finished, metrics: Sequence[Metric]) -> RunTable:
     """These runs; what has the same settings is one cell, whichever study named it."""
     one_each = {(run.seed, json.dumps(decisive(run.settings), sort_keys=True)): (run, it) for run, it in found}
     cells = list(dict.fromkeys(cell for _, cell in one_each))
-    numbers = np.array([[it.metrics.get(metric.name, math.nan) for _, it in one_each.values()] for metric in metrics])
-    of_ratios = np.array([[metric.scale == "log"] for metric in metrics])
-    numbers = np.where(np.isfinite(numbers) & ((numbers > 0) | ~of_ratios), numbers, math.nan)
+    results = [result for _, result in one_each.values()]
     done: State = "done"
     return RunTable(
         toggles=(),
@@ -164,9 +163,16 @@ def _table(found: Finished, metrics: Sequence[Metric]) -> RunTable:
         cell=np.array([cells.index(cell) for _, cell in one_each]),
         seed=np.array([seed for seed, _ in one_each]),
         states=(done,) * len(one_each),
-        columns=tuple(Column(metric, values, (), ()) for metric, values in zip(metrics, numbers, strict=True)),
-        trained=tuple((run.id, it.weights) for run, it in one_each.values()),
+        columns=tuple(Column(metric, _usable(metric, results), (), ()) for metric in metrics),
+        trained=tuple((run.id, result.weights) for run, result in one_each.values()),
     )
+
+
+def _usable(metric: Metric, results: Sequence[Result]) -> Floats:
+    """What the metric's scale can show of its values, NaN elsewhere."""
+    values = np.array([result.metrics.get(metric.name, math.nan) for result in results])
+    least = 0.0 if metric.scale == "log" else -math.inf
+    return np.where(np.isfinite(values) & (values > least), values, math.nan)
 
 
 def wall_time(seconds: Iterable[float], slots: int) -> float:

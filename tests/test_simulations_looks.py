@@ -11,22 +11,24 @@ from harness.analysis.analyse import analyse
 from harness.analysis.looks import Looks
 from test_simulations import NAMES, SIX, STUDIES, noise, table
 
-RULE = Looks(3, 8)
+MOST = 8
 LOST = {"every run finished": 0.0, "a tenth of the runs lost": 0.1}
 CLAIMED = ("better", "worse")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
-def study(rng, cells, effects, lost=0.0, spread=1.0):
+def study(rng, cells, effects, lost=0.0, spread=1.0, most=MOST):
     """[most seeds, cells] with additive effects of the toggles, in spreads of a run."""
     on = np.array([[toggle in cell for toggle in SIX] for cell in cells], dtype=float)
-    values = noise(rng, RULE.most, cells, spread) + on @ np.asarray(effects, dtype=float)
+    values = noise(rng, most, cells, spread) + on @ np.asarray(effects, dtype=float)
     values.flat[rng.choice(values.size, round(lost * values.size), replace=False)] = np.nan
     return values
 
 
-def effects_of(cells, values, seeds, margin=None, rule=RULE):
+def effects_of(cells, values, seeds, margin=None):
+    """After so many seeds, of as many at most as there are values."""
+    rule = Looks(3, len(values))
     toggles = tuple(sorted({toggle for cell in cells for toggle in cell}))
     margins = {"clip_score": margin} if margin else None
     result = analyse(table(cells, values[:seeds], toggles), "origin", margins, rule).of("clip_score")
@@ -35,10 +37,11 @@ def effects_of(cells, values, seeds, margin=None, rule=RULE):
 
 def stopped(cells, values, margin=None):
     """How many seeds are trained until all effects are decided, and the estimates of that look."""
-    found = effects_of(cells, values, RULE.most, margin)
+    most = len(values)
+    found = effects_of(cells, values, most, margin)
     decided = [estimate.decided_after for estimate in found]
-    if None in decided or max(decided) == RULE.most:
-        return RULE.most, found
+    if None in decided or max(decided) == most:
+        return most, found
     found = effects_of(cells, values, max(decided), margin)
     assert None not in [estimate.decided_after for estimate in found]
     return max(decided), found
@@ -46,7 +49,8 @@ def stopped(cells, values, margin=None):
 
 def claims(cells, values, verdicts=CLAIMED, margin=None):
     """The effects that have one of these verdicts at any look: what was claimed after 3 may be withdrawn later."""
-    looks = [effects_of(cells, values, seeds, margin) for seeds in (3, 5, 8)]
+    most = len(values)
+    looks = [effects_of(cells, values, seeds, margin) for seeds in (3, (3 + most) // 2, most)]
     return {place for found in looks for place, estimate in enumerate(found) if estimate.verdict in verdicts}
 
 
@@ -89,7 +93,7 @@ def test_clear_effects_need_fewer_seeds_and_their_intervals_cover(design, lost, 
         seeds.append(count)
         shown += [it.value / true[0] for it in found if it.value is not None]
         inside += covered(found, true)
-    saved = 1 - np.mean(seeds) / RULE.most
+    saved = 1 - np.mean(seeds) / MOST
     rates = f"coverage at the last look {np.mean(inside):.4f}, effect shown {np.mean(shown):.3f} of the true one"
     print(f"{design}, {lost}, spread of {spread}: saved {saved:.3f}, {rates}")
     assert 0.98 < np.mean(shown) < 1.1
@@ -99,6 +103,26 @@ def test_clear_effects_need_fewer_seeds_and_their_intervals_cover(design, lost, 
     # A lost run of the origin costs six differences at once.
     stricter = (design, spread) == ("one-at-a-time", "a run")
     assert saved >= ((0.15 if LOST[lost] else 0.2) if stricter else 0.35)
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_where_eight_seeds_decide_too_little_at_most_twelve_save_more(lost):
+    """One at a time, six effects of two spreads of a run, and none."""
+    cells, rng, most = NAMES["one-at-a-time"], np.random.default_rng(25), 12
+    seeds, inside, undecided, wrong = [], [], 0, 0
+    for _ in range(STUDIES):
+        count, found = stopped(cells, study(rng, cells, [2] * 6, LOST[lost], most=most))
+        seeds.append(count)
+        inside += covered(found, [2] * 6)
+        undecided += None in [it.decided_after for it in found]
+        wrong += bool(claims(cells, study(rng, cells, [0] * 6, LOST[lost], most=most)))
+    saved = 1 - np.mean(seeds) / most
+    rates = f"coverage {np.mean(inside):.4f}, false alarms {wrong / STUDIES}, all decided {1 - undecided / STUDIES:.3f}"
+    print(f"at most {most} seeds, {lost}: saved {saved:.3f}, {rates}")
+    assert saved >= 0.35
+    assert undecided / STUDIES <= 0.1
+    assert wrong / STUDIES <= 0.05 + 0.015
+    assert np.mean(inside) >= 0.935
 
 
 @pytest.mark.parametrize("toggles", [1, 2, 6])

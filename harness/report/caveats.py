@@ -14,7 +14,7 @@ from harness.metrics.definitions import base
 from harness.report.document.model import About, Names, Span, Text, listing
 from harness.report.inputs import ReportInputs
 from harness.report.made_by import MOST_CELLS, MOST_RUNS, begun_from, by_code, by_machine, by_sharing, differ_at_first
-from harness.report.verdicts import CLAIMED, MOST_NAMES, has_zero, other_verdict
+from harness.report.verdicts import CLAIMED, MOST_NAMES, Reasoned, beside_effects, has_zero, other_verdict
 from harness.report.wording import minus, number
 from harness.runs.record import Run, notes_on_scripts, state_of
 from harness.study.looks import Look, changed_rules, look_now
@@ -135,44 +135,59 @@ def _few_seeds(analysis: Analysis) -> str:
 def _on_metric(result: MetricResult, at_equal_time: Analysis | None) -> Iterator[tuple[Span, ...]]:
     """Where an interval and its verdict do not say the same, or an interval is not like the others; claims that have
     another verdict when every cell has the baseline's time."""
-    compared = result.compared
-    below = [(name, e) for name, e in compared if e.p is not None and e.p < ALPHA]
-    if found := [name for name, e in below if e.verdict == "inconclusive"]:
-        before, after = ("p of ", " is below 0.05") if result.rule else ("the interval of ", " excludes zero")
-        size = family_size(estimate for _, estimate in compared)
-        leaves = f"but Holm's correction for {size} comparisons leaves the verdict inconclusive"
-        yield before, listing(found), f"{after}, {leaves}. More seeds would help."
-    if found := [name for name, e in compared if e.uneven]:
-        alone = "so interval and p are from its own seeds alone (df = n − 1)."
-        yield "the spread of ", listing(found), f" over seeds is unlike that of the other cells, {alone}"
-    if found := [name for name, e in compared if e.verdict in CLAIMED and has_zero(e.own_low, e.own_high)]:
-        own = "from own seeds alone, without the spread that all cells share, the interval of "
-        yield own, listing(found), " includes zero."
-    verdicts = {name: other_verdict(result, name, e, at_equal_time) for name, e in compared if e.verdict in CLAIMED}
+    effects, cells = _families(result)
+    yield from _on_intervals(effects, family_size(it.estimate for it in effects), result.rule is not None)
+    yield from _on_intervals(cells, family_size(cell.estimate for cell in result.cells), result.rule is not None)
+    claims = [(it.called, it.estimate) for it in effects if it.estimate.verdict in CLAIMED]
+    verdicts = {name: other_verdict(result, name, estimate, at_equal_time) for name, estimate in claims}
     if others := tuple((f"{name} ({verdict})", name) for name, verdict in verdicts.items() if verdict):
         yield "at equal time instead of equal images the verdict differs: ", Names(others), "; see Cost."
 
 
+def _families(result: MetricResult) -> tuple[list[Reasoned], list[Reasoned]]:
+    """What the answer is about; and the cells that are compared beside it, of which `full` is one."""
+    effects = [Reasoned(name, name, estimate) for name, estimate in result.compared]
+    return effects, beside_effects(result) if result.effects else []
+
+
+def _on_intervals(compared: Sequence[Reasoned], family: int, by_rule: bool) -> Iterator[tuple[Span, ...]]:
+    """Of comparisons among so many that Holm's correction is over all of them."""
+    below = [it for it in compared if it.estimate.p is not None and it.estimate.p < ALPHA]
+    if found := [it for it in below if it.estimate.verdict == "inconclusive"]:
+        before, after = ("p of ", " is below 0.05") if by_rule else ("the interval of ", " excludes zero")
+        leaves = f"but Holm's correction for {family} comparisons leaves the verdict inconclusive"
+        yield before, _named(found), f"{after}, {leaves}. More seeds would help."
+    if found := [it for it in compared if it.estimate.uneven]:
+        alone = "so interval and p are from its own seeds alone (df = n − 1)."
+        yield "the spread of ", _named(found), f" over seeds is unlike that of the other cells, {alone}"
+    claimed = [it for it in compared if it.estimate.verdict in CLAIMED]
+    if found := [it for it in claimed if has_zero(it.estimate.own_low, it.estimate.own_high)]:
+        own = "from own seeds alone, without the spread that all cells share, the interval of "
+        yield own, _named(found), " includes zero."
+
+
 def _on_looks(result: MetricResult, seeds: int) -> Iterator[tuple[Span, ...]]:
     """Where the interval of all seeds does not say what a look has decided."""
-    decided = [(name, it) for name, it in result.compared if it.decided_after]
-    apart = [(name, it) for name, it in decided if it.verdict in CLAIMED and has_zero(it.low, it.high)]
+    decided = [it for family in _families(result) for it in family if it.estimate.decided_after]
+    before = [it for it in decided if (it.estimate.decided_after or 0) < seeds]
+    apart = [it for it in decided if it.estimate.verdict in CLAIMED and has_zero(it.estimate.low, it.estimate.high)]
     includes = "the interval of all seeds includes zero"
-    if found := [name for name, it in apart if (it.decided_after or 0) < seeds]:
+    if found := [it for it in apart if it in before]:
         stands = f"was reached at an earlier look, and stands, although {includes} by now."
-        yield "the verdict on ", listing(found), f" {stands}"
-    if found := [name for name, it in apart if it.decided_after == seeds]:
+        yield "the verdict on ", _named(found), f" {stands}"
+    if found := [it for it in apart if it not in before]:
         rests = f"rests on p of an earlier look, which Holm's correction lets through now, although {includes}."
-        yield "the verdict on ", listing(found), f" {rests}"
-    if found := [
-        name
-        for name, it in decided
-        if it.verdict == "equivalent" and (it.decided_after or 0) < seeds and _reaches_beyond(it, result.margin)
-    ]:
+        yield "the verdict on ", _named(found), f" {rests}"
+    equivalent = [it for it in before if it.estimate.verdict == "equivalent"]
+    if found := [it for it in equivalent if _reaches_beyond(it.estimate, result.margin)]:
         stands = (
             "was reached at an earlier look, and stands, although the interval of all seeds reaches beyond the margin."
         )
-        yield "that the change is within the margin, of ", listing(found), f", {stands}"
+        yield "that the change is within the margin, of ", _named(found), f", {stands}"
+
+
+def _named(found: Sequence[Reasoned]) -> Names:
+    return Names(tuple((it.called, it.cell) for it in found[:MOST_NAMES]), len(found[MOST_NAMES:]))
 
 
 def _reaches_beyond(estimate: Estimate, margin: float | None) -> bool:

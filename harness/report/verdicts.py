@@ -94,17 +94,8 @@ def other_verdict(
 
 def reasons(result: MetricResult) -> list[Text]:
     """`a and b: no seed is shared, ...`: what the comparisons on a metric lack, each reason once."""
-    effects = {effect.toggle: effect.estimate for effect in result.effects}
-
-    def is_an_effect(name: str, estimate: Estimate) -> bool:
-        # A cell of one toggle may be that toggle's effect, which has its reason already.
-        effect = effects.get(name)
-        return effect is not None and (estimate.value, estimate.by_seed) == (effect.value, effect.by_seed)
-
-    own = [Reasoned(name, name, estimate) for name, estimate in effects.items()]
-    cells = [(cell.cell, cell.estimate) for cell in result.cells if cell.estimate]
-    others = [(name, estimate) for name, estimate in cells if not is_an_effect(name, estimate)]
-    own += [Reasoned(f"{name} alone" if name in effects else name, name, estimate) for name, estimate in others]
+    own = [Reasoned(effect.toggle, effect.toggle, effect.estimate) for effect in result.effects]
+    own += beside_effects(result)
     own += [Reasoned(wording.interaction_name(each), "", each.estimate) for each in result.interactions]
     own += [Reasoned(f"the share of {name}", name, share) for name, share in result.attribution.items()]
     return [(clause, ".") for clause in by_reason(own, ": {}")]
@@ -117,6 +108,19 @@ class Reasoned(NamedTuple):
     cell: str
     """The idea or cell itself; empty for interactions."""
     estimate: Estimate
+
+
+def beside_effects(result: MetricResult) -> list[Reasoned]:
+    """Differences of cells from the baseline that are no effect themselves, as that of a cell of one toggle may be."""
+    effects = {effect.toggle: effect.estimate for effect in result.effects}
+
+    def is_told(name: str, estimate: Estimate) -> bool:
+        effect = effects.get(name)
+        return effect is not None and (estimate.value, estimate.by_seed) == (effect.value, effect.by_seed)
+
+    cells = [(cell.cell, cell.estimate) for cell in result.cells if cell.estimate]
+    others = [(name, estimate) for name, estimate in cells if not is_told(name, estimate)]
+    return [Reasoned(f"{name} alone" if name in effects else name, name, estimate) for name, estimate in others]
 
 
 def by_reason(every: Iterable[Reasoned], form: str) -> list[Clause]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from io import StringIO
+import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -76,12 +77,42 @@ def test_what_they_take_is_loaded(tmp_path: Path) -> None:
     assert len(resources.slurm.extra) == 15 and resources.ray.resources == {"a": 0, "b": 0.5, "c": 3}
 
 
-def test_an_error_of_a_cluster_that_has_answered_is_none_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+def told(folder: Path, text: str) -> Connection:
+    log = (folder / "log").open("a+")
+    log.write(text)
+    log.flush()
+    return Connection("h:1", log)
+
+
+def test_an_error_of_a_cluster_that_has_answered_is_none_of_the_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: SimpleNamespace(poll=lambda: 2))
     error = '{"error": "ValueError: of the worker"}\n'
     with pytest.raises(HarnessError, match=r"^Ray refuses the connection to h:1 \(ValueError: of the worker\)"):
-        Connection("h:1", StringIO(error)).answer()
-    connection = Connection("h:1", StringIO('{"nodes": []}\n' + error))
+        told(tmp_path, error).answer()
+    (tmp_path / "log").unlink()
+    connection = told(tmp_path, '{"nodes": []}\n' + error)
     assert connection.answer() == {"nodes": []}
     with pytest.raises(HarnessError, match=r"^Ray at h:1 starts no workers \(ValueError: of the worker\)"):
         connection.answer()
+
+
+DRIVER = """
+import os
+for number in range(20_000):
+    os.write(1, b'{"number": %d}' % number)
+    os.write(2, b"\\n")
+"""
+
+
+def test_no_answer_is_lost_however_often_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver writes, in pieces, into the file that is read meanwhile."""
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **options: popen([sys.executable, "-c", DRIVER], **options))
+    with tempfile.TemporaryFile("w+") as log:
+        connection = Connection("h:1", log)
+        while connection.process.poll() is None:
+            connection._text()
+        text = connection._text()
+    assert text == "".join(f'{{"number": {number}}}\n' for number in range(20_000))

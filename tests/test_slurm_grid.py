@@ -185,7 +185,9 @@ def test_whatever_happens_to_its_workers_a_grid_ends_with_the_same_bytes(
     # The same command follows the workers that there are.
     code, text = place.ask("run-grid", "study.yaml")
     assert code == 0, text
-    assert "has workers on slurm" in text and not (place.job.path.parent / "2").exists()
+    # On a busy machine the worker that is left has done all the rest before this call begins.
+    assert "has workers on slurm" in text or "nothing to do" in text
+    assert not (place.job.path.parent / "2").exists()
     assert bytes_of(tmp_path) == bytes_of(undisturbed)
     attempts = [status.attempt for status in place.statuses().values()]
     assert len(attempts) == 4 and {status.state for status in place.statuses().values()} == {"done"}

@@ -208,6 +208,12 @@ class TestCosts:
         # Half of the images of a curve that is straight in logarithms.
         assert at == pytest.approx({"origin": 20.0, "a": math.sqrt(80 * 10), "b": 12.0})
 
+    def test_runs_that_do_not_say_how_they_were_measured_are_read_there_too(self):
+        records = [*self.runs("origin", 10.0, 20.0), *self.runs("a", 20.0, 10.0)]
+        silent = [replace(each, result=replace(each.result, cards={})) for each in records]
+        at = {c.cell: c.mean for c in equal_time(silent, "origin", ("a",)).of("fd_emoji").cells}
+        assert at == pytest.approx({"origin": 20.0, "a": math.sqrt(80 * 10)})
+
     def test_time_is_compared_seed_by_seed_and_not_with_a_control_of_another_day(self):
         control = [replace(r, run=replace(r.run, seed=7)) for r in self.runs("origin", 99.0, 20.0)[:1]]
         records = [*self.runs("origin", 10.0, 20.0), *self.runs("a", 11.0, 20.0), *control]

@@ -125,7 +125,7 @@ def _early(record: RunRecord, ratio: float | None) -> RunRecord:
     share = 1 / max(1.0, ratio) if ratio else 0.0
     values = {name: _at(record, name, share) for name in result.metrics}
     metrics = {name: value for name, value in values.items() if value is not None}
-    cards = {name: result.cards[name] for name in metrics}
+    cards = {name: result.cards[name] for name in metrics if name in result.cards}
     # Runs that came to the same weights are the same at this share of them, too, and not at another.
     weights = result.weights and f"{result.weights} at {share}"
     return replace(record, result=Result(metrics, cards, result.cost, weights=weights))

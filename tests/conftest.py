@@ -11,7 +11,6 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from filelock import FileLock
 from matplotlib.figure import Figure
@@ -40,8 +39,6 @@ TRAINED = "TESTS_TRAINED"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the processor to other tests
 FIRST = ("test_grid.py", "test_warm_start.py", "test_tune.py", "test_language_free.py", "test_docs.py")
 """Files that train: what takes longest begins first, so that no process is left alone with it at the end."""
-_MEMORY = 4 * 2**30
-"""Bytes of a test process at most, with what it starts."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -103,9 +100,8 @@ def trained_once(name: str, train: Callable[[Path], None], folder: Path) -> Path
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Two more than there are processors, as tests that wait for processes and clocks leave theirs to others; fewer
-    where they would not fit into the memory."""
-    return max(1, min(len(os.sched_getaffinity(0)) + 2, psutil.virtual_memory().total // _MEMORY))
+    """One more than there are processors: some tests wait for processes and clocks, and leave theirs to others."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.fixture

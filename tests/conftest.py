@@ -40,6 +40,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave t
 FIRST = ("test_grid.py", "test_warm_start.py", "test_tune.py", "test_language_free.py", "test_docs.py")
 """Files that train: what takes longest begins first, so that no process is left alone with it at the end."""
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # A shell starts what runs in its background with Ctrl-C ignored, and so would be all that the tests start.
@@ -65,14 +67,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Generator[None, object, object]:
-    """What a test runs in this process may set torch's threads: the next test gets as many as this one."""
+    """What a test runs in this process may set torch's threads, and how signals are heard, as a run does: the next test
+    gets both as this one got them."""
     torch = sys.modules.get("torch")
     threads = torch.get_num_threads() if torch else None
+    heard = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         return (yield)
     finally:
         if torch and torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+        for number, handler in heard.items():
+            signal.signal(number, handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

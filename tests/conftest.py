@@ -41,6 +41,7 @@ FIRST = ("test_grid.py", "test_warm_start.py", "test_tune.py", "test_language_fr
 """Files that train: what takes longest begins first, so that no process is left alone with it at the end."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Those that runs, grids and workers hear."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -65,6 +65,14 @@ def test_a_cell_that_is_an_effect_itself_is_told_once(result: MetricResult) -> N
     assert told(both).count("Holm's correction") == 1 and "for 4 comparisons" in told(both)
 
 
+def test_a_cell_whose_verdict_is_not_that_of_the_effect_is_told(result: MetricResult) -> None:
+    """The same difference, in a family of five cells and of four effects."""
+    one = FOUR[0]
+    effects = [replace(it, estimate=replace(it.estimate, p=0.03, verdict="better")) for it in result.effects[:1]]
+    said = told(replace(with_cell(result, one, **DIFFERENCE), effects=(*effects, *result.effects[1:])))
+    assert f"{one} alone " in said and "for 5 comparisons leaves the verdict inconclusive" in said
+
+
 def test_the_cell_beside_an_effect_of_more_cells_is_told_as_the_cell_alone() -> None:
     cells = cells_of("both")
     values = 60 + np.random.default_rng(2).normal(size=(5, len(cells)))

@@ -111,12 +111,14 @@ class Reasoned(NamedTuple):
 
 
 def beside_effects(result: MetricResult) -> list[Reasoned]:
-    """Differences of cells from the baseline that are no effect themselves, as that of a cell of one toggle may be."""
+    """Differences of cells from the baseline that are no effect themselves, as that of a cell of one toggle may be, or
+    that have another verdict than the effect, as Holm's correction is over all cells."""
     effects = {effect.toggle: effect.estimate for effect in result.effects}
 
     def is_told(name: str, estimate: Estimate) -> bool:
         effect = effects.get(name)
-        return effect is not None and (estimate.value, estimate.by_seed) == (effect.value, effect.by_seed)
+        same = ("value", "by_seed", "verdict")
+        return effect is not None and all(getattr(estimate, each) == getattr(effect, each) for each in same)
 
     cells = [(cell.cell, cell.estimate) for cell in result.cells if cell.estimate]
     others = [(name, estimate) for name, estimate in cells if not is_told(name, estimate)]

@@ -4,6 +4,12 @@ BIN := .venv/bin
 READY := .venv/.ready
 DOCS := .venv/.docs
 STUDY ?= ablations.yaml
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+define NOT_INSTALLED
+{ df -h . "$${TMPDIR:-/tmp}"; \
+  echo "The installation failed, for the reason above. A whole one needs 7 GB here, and 3 GB more for its temporary files"; \
+  echo "until it ends (TMPDIR=/another/folder moves them). Then run the same command again."; exit 1; }
+endef
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -14,7 +20,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo "installing into .venv, which takes some minutes"
+	@$(INSTALL) '.[dev]' || $(NOT_INSTALLED)
 	@touch $@
 
 run: $(READY)  ## train, measure and compare every variant of ablations.yaml
@@ -32,7 +39,7 @@ docs: $(DOCS)  ## build the documentation with its references into site/, to be 
 	@echo site/index.html
 
 $(DOCS): $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	@$(INSTALL) '.[docs]' || $(NOT_INSTALLED)
 	@touch $@
 
 bench: $(READY)  ## seconds per training step, where they go, and what the machine could do (ARGS="--steps 9")

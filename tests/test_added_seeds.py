@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,11 @@ from harness.study.plan import Plan
 from kept import harness, plan
 
 __all__ = ["harness", "plan", "trained"]
+
+
+@pytest.fixture
+def study(harness: Any, trained: Any) -> tuple[Any, Any]:
+    return harness, trained
 
 
 # The study.
@@ -116,6 +122,61 @@ def test_a_grid_ends_at_the_most_seeds(tmp_path: Path, harness: Any, trained: An
     longer = planned(tmp_path, "design.max_seeds=7")
     (caveat,) = of_looks(longer.study, longer.runs, taken)
     assert "not fixed beforehand: the most seeds from 6 to 7" in caveat
+
+
+ALONE = STUDY.replace("include: [full], ", "")
+EVERY = ("origin", "mix_logits", "transform_w", "full")
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "same", "undecided"),
+    [
+        (ALONE, CLEAR, ["transform_w"], "1 effect undecided (fd: transform_w)"),
+        (ALONE, CLEAR, ["origin"], "2 effects undecided (fd: mix_logits and transform_w)"),
+        (STUDY, ALIKE, EVERY, "2 effects undecided (fd: mix_logits and transform_w)"),
+        (STUDY, CLEAR, ["transform_w"], ""),  # `full` tells of it too
+    ],
+)
+def test_no_seed_is_added_for_what_makes_no_use_of_it(
+    tmp_path: Path, study: Any, text: str, number: Any, same: Sequence[str], undecided: str
+) -> None:
+    """More of them would be the same runs again."""
+    harness, trained = study
+    planned(tmp_path, text=text)
+    train = trained(number)
+    train.same |= {*same}
+    told = f"3 of at most 6 seeds: {undecided or 'decided'}"
+    for wanted in ("runs to do", "nothing to do"):
+        code, out, err = harness("run-grid", "added.yaml")
+        assert code == 0 and train.seeds == [0, 1, 2] and wanted in err
+        assert told in one_line(err) and ("No seed decides" in one_line(out)) == bool(undecided)
+        assert ("no more are added, as cells compared there make no use of" in one_line(err)) == bool(undecided)
+    for command in ("status", "plan"):
+        assert told in one_line(harness(command, "added.yaml")[1])
+    assert planned(tmp_path, text=text).study.design.seeds == (0, 1, 2)
+    assert json.loads(harness("status", "added.yaml", "--json")[1])["seeds"]["decided"] == (not undecided)
+
+
+def test_what_seeds_decide_gets_them_beside_what_makes_no_use_of_them(tmp_path: Path, study: Any) -> None:
+    harness, trained = study
+    planned(tmp_path, text=ALONE)
+    train = trained(ALIKE)
+    train.same.add("transform_w")
+    _, out, err = harness("run-grid", "added.yaml")
+    assert train.seeds == [*range(6)] and "6 of at most 6 seeds: 2 effects undecided" in one_line(err)
+    assert "No verdict yet: mix_logits (" in one_line(out) and "No seed decides transform_w (" in one_line(out)
+    assert [(look.wants_more, look.no_seed_decides) for look in looks_at(planned(tmp_path, text=ALONE))] == [
+        (True, (("fd", "transform_w"),))
+    ] * 4
+
+
+def test_a_lost_run_is_no_run_that_makes_no_use_of_its_seed(tmp_path: Path, study: Any) -> None:
+    """Of one finished run and failed ones the next seed may tell more."""
+    harness, trained = study
+    made = planned(tmp_path, text=ALONE)
+    trained(lambda run: None if run.cell == "transform_w" and run.seed else CLEAR(run))
+    harness("run-grid", "added.yaml")
+    assert not any(look.no_seed_decides for look in looks_at(made))
 
 
 def test_a_grid_that_is_stopped_again_and_again_is_as_one_that_is_not(

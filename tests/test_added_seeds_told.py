@@ -65,7 +65,8 @@ def test_seeds_that_were_not_asked_for_are_nowhere_pending(
         assert "3 of at most 6 seeds: decided" in one_line(out) and "12 done" in out
         assert "pending" not in out and " new" not in out
     told = json.loads(harness("status", "added.yaml", "--json")[1])
-    assert told["seeds"] == {"asked_for": 3, "most": 6, "decided": True, "looks": [{"seeds": 3, "undecided": []}]}
+    look = {"seeds": 3, "undecided": [], "no_seed_decides": []}
+    assert told["seeds"] == {"asked_for": 3, "most": 6, "decided": True, "looks": [look]}
     assert {row["state"] for row in told["runs"]} == {"done"}
     # A seed of which somebody has begun a run was asked for.
     RunFolder(made.study.root / made.of_seeds(5).runs[4].id).create(made.of_seeds(5).runs[4])

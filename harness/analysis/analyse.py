@@ -112,7 +112,8 @@ class _MetricAnalysis:
     ) -> None:
         self.coverage, self.table, self.column = coverage, coverage.table, coverage.column
         scaled = self.column.metric.scaled(np.where(coverage.there, coverage.values, np.nan))
-        self.sample = Sample(self.column.metric, coverage.seeds, scaled, margin, self.table.twins, looks, by_look)
+        sample = Sample(self.column.metric, coverage.seeds, scaled, margin, self.table.twins, looks, by_look)
+        self.sample = replace(sample, one_run=self.table.one_run)
         self.estimable = self.table.estimable_from(coverage.readable()[0])
 
     def result(self) -> MetricResult:

@@ -50,6 +50,8 @@ class _Fitted:
     """Whose cells spread unlike the others, so that error and df are of its own values by seed."""
     single: Bools
     """Of which one side has a single seed."""
+    one_run: Bools
+    """Of which that side has a single run for every seed, so that further ones add nothing to it."""
 
     @property
     def apart(self) -> Bools:
@@ -85,7 +87,8 @@ def estimates(sample: Sample, questions: Sequence[Question]) -> tuple[Estimate, 
     answers = []
     for place, question in enumerate(questions):
         by_look = [[row[place] for row in of] for of in corrected]
-        estimate = replace(_contrast(sample, question.weights, last, place), alike=bool(alike[-1][place]))
+        is_alike, is_one_run = bool(alike[-1][place]), bool(last.one_run[place])
+        estimate = replace(_contrast(sample, question.weights, last, place), alike=is_alike, one_run=is_one_run)
         if not estimate.alike:
             own = _without_nan(p[-1])[place]
             estimate = replace(estimate, p=own, p_holm=by_look[0][-1], p_equivalent=by_look[1][-1])
@@ -142,7 +145,7 @@ def _over_looks(sample: Sample, looks: Sequence[_Fitted], last: _Fitted) -> tupl
 
 def _fitted(sample: Sample, weights: Floats) -> _Fitted:
     """Of contrasts [contrasts, cells]."""
-    folded, there = sample.folded(weights), np.isfinite(sample.values)
+    folded = sample.folded(weights)
     squares = folded**2
     values, errors = sample.fit.estimates(folded)
     values = np.where(np.abs(values) <= sample.noise * np.abs(weights).sum(axis=1), 0.0, values)
@@ -160,8 +163,19 @@ def _fitted(sample: Sample, weights: Floats) -> _Fitted:
             errors[place] = statistics.deviation(own) / math.sqrt(len(own))
             if statistics.constant(own, sample.noise * float(np.abs(weights[place]).sum())):
                 errors[place] = math.nan
-    on, off = ((there.astype(float) @ (sign * weights.T > 0) > 0).sum(axis=0) for sign in (1, -1))
-    return _Fitted(values, errors, df, paired, uneven, np.minimum(on, off) < 2)
+    return _Fitted(values, errors, df, paired, uneven, *_single(sample, weights))
+
+
+def _single(sample: Sample, weights: Floats) -> tuple[Bools, Bools]:
+    """Of contrasts [contrasts, cells]: which have a side with a single seed, and which one that is a single run."""
+    there = np.isfinite(sample.values).astype(float)
+    varied = ~np.array(sample.one_run or [False] * there.shape[1], dtype=bool)
+    single, one_run = np.zeros((2, len(weights)), dtype=bool)
+    for side in (weights > 0, weights < 0):
+        own = (there @ side.T > 0).sum(axis=0) < 2
+        single |= own
+        one_run |= own & side.any(axis=1) & ~(side & varied).any(axis=1)
+    return single, one_run
 
 
 def _contrast(sample: Sample, weights: Floats, fitted: _Fitted, place: int) -> Estimate:
@@ -259,7 +273,8 @@ def _judged(metric: Metric, estimate: Estimate, question: Question) -> Estimate:
     if not estimate.by_seed and estimate.paired and estimate.p is not None:
         reasons.append("no seed has all of its cells, so it is estimated through cells that share seeds with them")
     elif verdict == "insufficient seeds" and not estimate.reason and estimate.value is not None:
-        reasons.append("one side of the comparison has a single seed")
+        of_side = "makes no use of the seed and is a single run" if estimate.one_run else "has a single seed"
+        reasons.append(f"one side of the comparison {of_side}")
     if estimate.value is None and not question.reason:
         reasons.append("it cannot be estimated from these runs")
     return replace(estimate, verdict=verdict, reason="; ".join(dict.fromkeys(filter(None, reasons))))

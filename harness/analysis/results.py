@@ -61,6 +61,8 @@ class Estimate:
     """Why there is no value, interval or verdict, and what it had to do without; empty if nothing is lacking."""
     decided_after: int | None = None
     """Seeds at the look that gave the verdict; None where their number was fixed, or no test decided."""
+    one_run: bool = False
+    """Whether training on one side makes no use of the seed: it is one run, to which further seeds add nothing."""
 
     @property
     def n(self) -> int:
@@ -214,6 +216,12 @@ class MetricResult:
             or (seeds is not None and each.decided_after is not None and each.decided_after > seeds)
         )
 
+    @property
+    def no_seed_decides(self) -> tuple[str, ...]:
+        """Those of the effects without a verdict to which further seeds add nothing."""
+        open_ = self.undecided()
+        return tuple(name for name, each in self.compared if each.one_run and name in open_)
+
     def cell(self, name: str) -> CellResult:
         return next(cell for cell in self.cells if cell.cell == name)
 
@@ -278,6 +286,11 @@ class Analysis:
     def undecided(self) -> tuple[tuple[str, str], ...]:
         """(headline metric, effect) without a verdict; cells in place of effects where the design has none."""
         return tuple((result.metric.name, name) for result in self.headlines for name in result.undecided())
+
+    @property
+    def no_seed_decides(self) -> tuple[tuple[str, str], ...]:
+        """Those of `undecided` to which further seeds add nothing, as training on one side makes no use of them."""
+        return tuple((result.metric.name, name) for result in self.headlines for name in result.no_seed_decides)
 
     @property
     def factors(self) -> tuple[Factor, ...]:

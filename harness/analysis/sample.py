@@ -35,6 +35,8 @@ class Sample:
     """The rule by which seeds were added; None: their number was fixed."""
     twins_by_look: tuple[tuple[int, ...], ...] = ()
     """The same as each look before the last knew it."""
+    one_run: tuple[bool, ...] = ()
+    """By cell: whether all its runs are one, as training makes no use of the seed; empty: of none."""
 
     @functools.cached_property
     def at_looks(self) -> tuple[Sample, ...]:

@@ -183,6 +183,14 @@ class RunTable:
                 found[run] = one != run and not (np.abs(numbers[:, run] - numbers[:, one]) > near).any()
         return found
 
+    @property
+    def one_run(self) -> tuple[bool, ...]:
+        """By cell: whether it was trained under several seeds, and all its runs are one."""
+        done = np.array([state == "done" for state in self.states], dtype=bool)
+        cells = range(len(self.cells))
+        draws = np.bincount(self.cell[done & ~self.repeats], minlength=len(cells))
+        return tuple(((draws == 1) & np.isin(cells, self.cell[self.repeats])).tolist())
+
 
 def _is_of(group: Collection[Mapping[int, tuple[str, str]]], own: Mapping[int, tuple[str, str]]) -> bool:
     """Whether a cell is proven to have been trained as one of a group, and not proven to differ from any."""

@@ -115,9 +115,10 @@ def seeds_to_add(plan: Plan, snapshot: Snapshot) -> int | None:
         (look.seeds, [(metric, effect) for metric, effects in look.undecided.items() for effect in effects])
         for look in analysis.looks or ()
     ]
-    looks.note_looks(study, plan.runs, taken)
-    if not taken or not all(left for _, left in taken) or taken[-1][0] < asked:
-        return None  # decided, or the newest seed is not whole and nobody trains it
+    beyond = analysis.no_seed_decides
+    looks.note_looks(study, plan.runs, taken, beyond)
+    if not taken or not all({*left} - {*beyond} for _, left in taken) or taken[-1][0] < asked:
+        return None  # nothing that seeds decide is left, or the newest seed is not whole and nobody trains it
     return asked + 1 if asked < study.design.max_seeds else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from harness.analysis.results import Analysis, CellResult, Effect, Estimate, InteractionResult, MetricResult, Trend
 from harness.analysis.sample import ALPHA
@@ -206,10 +206,19 @@ def looks(analysis: Analysis) -> str:
     count = f"{seeds} of at most {quantity(rule.most, 'seed')}"
     if seeds < rule.first:
         return f"{count} so far. The first look is after {rule.first}, and nothing is tested before it."
-    open_ = [(result.metric.title, result.undecided()) for result in analysis.headlines]
-    if missing := [f"{shortened(names)} ({title})" for title, names in open_ if names]:
-        return f"{count}{' so far' if seeds < rule.most else ''}. No verdict yet: {'; '.join(missing)}."
-    return f"{count}: all effects have their verdict." if analysis.headlines else f"{count}."
+    beyond = _by_metric((result, result.no_seed_decides) for result in analysis.headlines)
+    last = f" No seed decides {beyond}, as cells compared there make no use of the seed." if beyond else ""
+    open_ = ((it, [name for name in it.undecided() if name not in it.no_seed_decides]) for it in analysis.headlines)
+    if missing := _by_metric(open_):
+        return f"{count}{' so far' if seeds < rule.most else ''}. No verdict yet: {missing}.{last}"
+    if not analysis.headlines:
+        return f"{count}."
+    return f"{count}: all {'other ' if beyond else ''}effects have their verdict.{last}"
+
+
+def _by_metric(names: Iterable[tuple[MetricResult, Sequence[str]]]) -> str:
+    """`a and b (Fréchet distance); a (CLIP score)`."""
+    return "; ".join(f"{shortened(own)} ({result.metric.title})" for result, own in names if own)
 
 
 def decided(result: MetricResult) -> str:

@@ -61,6 +61,13 @@ class Look:
     runs: str = ""
     """Stands for the ids of all runs of the first seed, and so for what the cells are; empty where that is not known:
     of an earlier version, or of some cells alone."""
+    no_seed_decides: tuple[tuple[str, str], ...] = ()
+    """Those of `undecided` to which further seeds add nothing, as training on one side makes no use of them."""
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether further seeds may decide what is undecided."""
+        return {*self.undecided} != {*self.no_seed_decides}
 
     def changes(self, later: Look) -> list[str]:
         """What is another in the rule of a later look, in words."""
@@ -93,13 +100,22 @@ def read_looks(root: Path, runs: Collection[str]) -> tuple[Look, ...]:
     return tuple(look for look in written.looks if look.first_run in runs) if written else ()
 
 
-def note_looks(study: Study, runs: Sequence[Run], undecided: Sequence[tuple[int, Undecided]]) -> None:
+def note_looks(
+    study: Study, runs: Sequence[Run], undecided: Sequence[tuple[int, Undecided]], no_seed_decides: Undecided = ()
+) -> None:
     """Add the looks (whole seeds, what is undecided) that say what looks.json does not. Raises RecordError."""
-    root, now = study.root, [look_now(study, runs, seeds, left) for seeds, left in undecided]
+    root, now = study.root, []
+    for seeds, left in undecided:
+        beyond = tuple(sorted({*left} & {*no_seed_decides}))
+        now.append(replace(look_now(study, runs, seeds, left), no_seed_decides=beyond))
     with alone(root, "looks", -1):
         written = read(root / NAME, _Written, _FIX) or _Written()
         alike = look_now(study, runs)
-        newest = {look.seeds: look for look in written.looks if replace(look, seeds=0, undecided=()) == alike}
+        newest = {
+            look.seeds: look
+            for look in written.looks
+            if replace(look, seeds=0, undecided=(), no_seed_decides=()) == alike
+        }
         if new := [look for look in now if look != newest.get(look.seeds)]:
             write_json(root / NAME, asdict(_Written((*written.looks, *new))), durable=True)
 
@@ -120,7 +136,7 @@ def seeds_asked_for(study: Study, runs: Sequence[Run]) -> int:
     places = {seed: place for place, seed in enumerate(seeds, 1)}
     reached = max((places.get(run.seed, 0) for run in runs if run.id in begun), default=0)
     last = _last_look(study, runs)
-    wanted = 0 if last is None else last.seeds + bool(last.undecided)
+    wanted = 0 if last is None else last.seeds + last.wants_more
     return min(max(FIRST_LOOK, reached, wanted), len(seeds))
 
 
@@ -162,6 +178,8 @@ def in_words(study: Study, runs: Sequence[Run]) -> str:
         by_metric.setdefault(metric, []).append(effect)
     names = "; ".join(f"{metric}: {shortened(effects, 4)}" for metric, effects in by_metric.items())
     left = f"{quantity(len(last.undecided), 'effect')} undecided" + (f" after {last.seeds}" * (last.seeds < asked))
+    if not last.wants_more:
+        return f"{head}: {left} ({names}), and no more are added, as cells compared there make no use of the seed"
     return f"{head}: {left} ({names})" + (", and no more are added" if last.seeds == most else "")
 
 
@@ -192,8 +210,8 @@ def _added_before(study: Study, runs: Sequence[Run]) -> str:
 
 
 def as_json(study: Study, runs: Sequence[Run]) -> dict[str, Any] | None:
-    """{"asked_for", "most", "decided", "looks": [{"seeds", "undecided": [[metric, effect]]}]}, of the looks by today's
-    rule; None for a study whose seeds are fixed. `study`, `runs`: of a plan.
+    """{"asked_for", "most", "decided", "looks": [{"seeds", "undecided": [[metric, effect]], "no_seed_decides": those of
+    them}]}, of the looks by today's rule; None for a study whose seeds are fixed. `study`, `runs`: of a plan.
     """
     if study.design.max_seeds is None:
         return None
@@ -202,5 +220,8 @@ def as_json(study: Study, runs: Sequence[Run]) -> dict[str, Any] | None:
         "asked_for": len(study.design.seeds),
         "most": study.design.max_seeds,
         "decided": bool(looks) and not looks[max(looks)].undecided,
-        "looks": [{"seeds": seeds, "undecided": look.undecided} for seeds, look in sorted(looks.items())],
+        "looks": [
+            {"seeds": seeds, "undecided": look.undecided, "no_seed_decides": look.no_seed_decides}
+            for seeds, look in sorted(looks.items())
+        ],
     }

@@ -28,11 +28,12 @@ _WORDS = frozenset(("true", "false", "none", "null"))
 _SECRET = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api_?key|access_?key|account_?key|credentials?|signature|sig)"
 _SECRET_NAME = re.compile(rf"(?:.*_)?{_SECRET}(?:_id)?", re.IGNORECASE)
 _NOT_SECRET = re.compile(r"pwd|.*(?:access_key_id|_file|_path|_dir|_url|_uri)", re.IGNORECASE)
-_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)(?P<slashes>://?)(?P<rest>[^\s'\"<>`]+)")
+# Each pattern is tried at every letter of a text, which may be an image of a megabyte in one word: none reads far on.
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]{0,40}+)(?P<slashes>://?)(?P<rest>[^\s'\"<>`]+)")
 _WHOLE = re.compile(r"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://?)?/*(?P<rest>.*)", re.DOTALL)
 """What is known to be one address, with signs too at which one in the middle of a text ends; it may lack a scheme."""
 _QUERY = re.compile(
-    rf"(?P<name>(?<![A-Za-z0-9])[\w.\-]*{_SECRET})(?P<equals>=|%3D)"
+    rf"(?P<name>{_SECRET})(?P<equals>=|%3D)"
     r"(?P<value>[^\s&;,'\"<>`#]+?)(?=[:.]?(?:[\s&;,'\"<>`#]|$))",  # a colon or full stop after it is the sentence's
     re.IGNORECASE,
 )

@@ -23,7 +23,9 @@ IDEAS = ("img_img_loss", "transform_w", "paired_contrast", "mix_logits")
 HOSTILE = "<script>alert(1)</script>"
 REPORTS = Path(__file__).parent.parent / "reports"
 SHIPPED = ("emoji-both", "emoji-warm")
-SHIPPED_SEARCHES = ("emoji-quick.tune-full", "emoji-quick.tune-origin")
+SHIPPED_SEARCHES = tuple(
+    f"emoji-quick.tune-{cell}.train-kimg-16-train-snapshots-4-29fd4b" for cell in ("full", "origin")
+)
 """Of `REPORTS`; the user's own stand beside them."""
 
 

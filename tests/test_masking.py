@@ -46,6 +46,18 @@ def test_what_is_secret_by_its_place_is_hidden(text: str, shown: str) -> None:
     assert masked(text) == shown
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "part",
+    ["a", "aB3+/", "a.-_", "_", "=", ":/", "http:", "http://a:", "a@", "password", "token ", "sk-", "xoxb-", "hf_"],
+)
+def test_a_word_of_a_megabyte_is_looked_through_at_once(part: str) -> None:
+    """Such as an image in a page: it took minutes where a pattern read on to the end from each letter."""
+    word = part * (2**20 // len(part))
+    assert masked(f"{word}\n http://u:pw@h").endswith("\n http://u:***@h")
+    assert masked_code(f"{word}\n http://u:pw@h").endswith("\n http://u:***@h")
+
+
 @pytest.mark.parametrize("prefix", ["hf_", "ghp_", "github_pat_", "glpat-", "AKIA", "sk-", "sk-proj-", "xoxb-"])
 def test_tokens_that_show_what_they_are_are_hidden_in_code_too(prefix: str) -> None:
     token = prefix + ("A1" * 8 if prefix == "AKIA" else "a1B2" * 9)

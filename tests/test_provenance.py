@@ -121,3 +121,10 @@ def test_a_copy_tells_of_the_checkout_that_it_was_made_in(repository: Path, monk
     monkeypatch.setattr(checkout, "_PACKAGE", copy / "harness")
     assert checkout.code() == {**here, "copy": "c0ffee"} and here["changed"]["files"] == ["harness/a.py"]
     assert checkout.diff() == ""
+
+
+def test_the_patch_is_of_the_package_alone(repository: Path) -> None:
+    """Reports and data of the same checkout, which a grid writes, may be megabytes, and are no code."""
+    (repository / "harness/a.py").write_text("changed\n")
+    (repository / "m001.py").write_text("a report\n")
+    assert "+changed" in checkout.diff() and "a report" not in checkout.diff()

@@ -64,6 +64,7 @@ def test_a_gain_is_told_as_written_and_with_both_tuned(tmp_path: Path) -> None:
     assert tuned.value == pytest.approx(100 * math.expm1(log_ratio(own, base, best)))
     ((verdict, told),) = on_gains(replace(found, gains=(gain,)))
     assert verdict == tuned.verdict and "paired_contrast over origin: " in told and "(9 and 6 trials), 3 seeds." in told
+    assert "over seeds alone; another search may find other weights." in told
 
 
 def test_a_cell_that_found_nothing_better_is_compared_as_written(tmp_path: Path) -> None:
@@ -76,6 +77,7 @@ def test_a_cell_that_found_nothing_better_is_compared_as_written(tmp_path: Path)
     assert [run.cell for run in fresh_runs(other)] == ["written"] * 3
     (gain,) = gains(own, [other])
     assert gain.written == gain.tuned and gain.trials == (5, 5)
+    assert "another search" not in "".join(text for _, text in on_gains(replace(own, gains=(gain,))))
 
 
 def test_without_runs_there_is_no_gain_to_tell(tmp_path: Path) -> None:

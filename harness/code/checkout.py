@@ -35,7 +35,7 @@ def code() -> dict[str, Any]:
 
 def diff() -> str:
     """What the harness's files hold beyond their commit, as a patch; empty if nothing or outside a checkout."""
-    return "" if (_PACKAGE.parent / OF_COPY).exists() else _git("diff", "HEAD") or ""
+    return "" if (_PACKAGE.parent / OF_COPY).exists() else _git("diff", "HEAD", "--", ".") or ""
 
 
 def _git(*arguments: str) -> str | None:

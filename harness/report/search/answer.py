@@ -196,6 +196,8 @@ def on_gains(findings: Findings) -> Iterator[Sentence]:
             outcome = _what_remains(written.verdict, tuned.verdict)
             both = f"{_change(metric, written)} as written, {_change(metric, tuned)} with both tuned ({budget})"
             text = f"{metric.title}, {gain.cell} over {gain.over}: {both}, {_seeds_of(written, tuned)}."
+            if tuned.low is not None and gain.tuned != gain.written:
+                text += " The intervals are over seeds alone; another search may find other weights."
             reasons = "; ".join(dict.fromkeys(filter(None, (written.reason, tuned.reason))))
             yield tuned.verdict, f"{outcome}: {text}{f' Note: {reasons}.' if reasons else ''}"
 

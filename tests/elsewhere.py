@@ -20,6 +20,7 @@ from harness.executors import live
 from harness.executors.executor import NoAnswer, WorkerState
 from harness.executors.job import JobFolder
 from harness.finding import Finding
+from waiting import alive
 
 
 class Processes:
@@ -55,13 +56,6 @@ class Processes:
     def _send(self, ids: Sequence[str], number: signal.Signals) -> None:
         for each in filter(alive, map(int, ids)):
             os.kill(each, number)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def start(job: JobFolder, number: int) -> subprocess.Popen[bytes]:

@@ -9,17 +9,13 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from harness.command.outcome import begin_line, changes, end_badly, failure_of, files_below, last_lines
 from harness.command.process import Script
 from harness.errors import HarnessError
 from harness.scheduler.processes import JOB
-
-
-def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+from waiting import alive
 
 
 def wait_for(path: Path) -> str:

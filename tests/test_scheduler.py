@@ -27,7 +27,7 @@ from harness.scheduler.attempt import outcome
 from harness.scheduler.forkserver import run_apart
 from harness.scheduler.processes import Stop, living, node
 from harness.scheduler.slots import Slot
-from waiting import until
+from waiting import alive, until
 
 TESTS = Path(__file__).parent
 SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
@@ -49,7 +49,7 @@ def status(root: Path, cell: str) -> Status:
 
 
 def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    return not alive(pid)
 
 
 def pids(root: Path) -> list[int]:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 import fakes
@@ -26,7 +25,7 @@ from harness.scheduler import worker
 from harness.scheduler.ownership import Ownership
 from harness.scheduler.processes import node
 from harness.scheduler.slots import Slot
-from waiting import until
+from waiting import alive, until
 
 TESTS = Path(__file__).parent
 SLOTS = (Slot(0, "cpu", 1), Slot(1, "cpu", 1))
@@ -145,7 +144,7 @@ def test_who_sleeps_through_its_lease_loses_the_run_and_writes_no_more(
     assert taken.take()
     before = (here.path / "metrics.jsonl").read_bytes()
     os.kill(worker, signal.SIGCONT)
-    until(lambda: not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE)
+    until(lambda: not alive(worker))
     assert (here.path / "metrics.jsonl").read_bytes() == before
     here.update(state="running", attempt=7)
     sleeper.send_signal(signal.SIGCONT)

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from forked import run_forked
+from waiting import command_of
 
 COUNT = 1200
 
@@ -56,7 +57,7 @@ def started(study: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def workers(parent: int) -> list[psutil.Process]:
-    return [each for each in psutil.Process(parent).children() if "spawn_main" in " ".join(each.cmdline())]
+    return [each for each in psutil.Process(parent).children() if "spawn_main" in command_of(each)]
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core packs without other processes")

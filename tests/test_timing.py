@@ -39,6 +39,7 @@ from harness.training.cost import gflops_per_step
 from harness.training.stand_in import guides_of, random_corpus, trainer_of
 from harness.training.timing import time_steps
 from harness.training.work import Counted, Steps, Timed, Trial, Work
+from waiting import command_of
 
 NETWORKS = {"clip": "embedded:clip-measure", "resnet": "embedded:resnet-measure"}
 STUDY = f"""study: tiny
@@ -310,8 +311,7 @@ def test_processes_that_take_too_long_are_ended() -> None:
     with pytest.raises(TimeoutError, match="sleep took too long"):
         run_beside(time.sleep, [(60,), (60,)], 0.5)
     assert time.monotonic() - before < 30
-    alive = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
-    assert not [child for child in alive if "spawn_main" in str(child.cmdline())]
+    assert not [each for each in psutil.Process().children(recursive=True) if "spawn_main" in command_of(each)]
 
 
 def test_ctrl_c_leaves_no_process(tmp_path: Path) -> None:

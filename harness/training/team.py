@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -144,7 +144,7 @@ class Team:
         self._is_ending = True
         if error is None:
             self.order("end")
-            psutil.wait_procs([psutil.Process(pid) for pid in self._pids if psutil.pid_exists(pid)], timeout=5)
+            psutil.wait_procs(list(_living(self._pids)), timeout=5)
             dist.destroy_process_group()
         self._kill()
         self._store.unlink(missing_ok=True)
@@ -199,6 +199,13 @@ class Team:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
+
+
+def _living(pids: Iterable[int]) -> Iterator[psutil.Process]:
+    """Those that have not ended."""
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            yield psutil.Process(pid)
 
 
 def _live(orders: Orders, follow: Follow) -> NoReturn:

@@ -130,3 +130,17 @@ def test_a_setting_is_found_by_the_search_of_a_site_that_was_opened_as_a_file(pa
     page.keyboard.type("pl_weight")
     page.click(".md-search-result a[href$='#train.pl_weight']")
     assert "/reference/settings.html" in page.url and page.url.endswith("#train.pl_weight")
+
+
+def test_reports_that_link_to_each_other_are_followed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "ROOT", tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text("[one](reports/one/report.md)")
+    for name, other in (("one", "two"), ("two", "one")):
+        report = tmp_path / "reports" / name / "report.html"
+        report.parent.mkdir(parents=True)
+        report.write_text(f'<a href="../{other}/report.html">x</a><a href="runs.csv">y</a>')
+        report.with_name("runs.csv").touch()
+    tree.write(tmp_path / "site", {})
+    found = sorted(path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site/reports").rglob("*.*"))
+    assert found == [f"reports/{name}/{file}" for name in ("one", "two") for file in ("report.html", "runs.csv")]

@@ -79,9 +79,9 @@ def _bring(folder: Path, source: str) -> list[str]:
 
 
 def _links_of_report(report: Path) -> list[str]:
-    """The tables and the like beside a report that it links to."""
-    found = re.findall(r'href="([^"#:]+)"', report.read_text(encoding="utf-8"))
-    return [(report.parent / name).relative_to(ROOT).as_posix() for name in found if (report.parent / name).is_file()]
+    """The tables and the like beside a report that it links to, and other reports, which may link back."""
+    found, home = re.findall(r'href="([^"#:]+)"', report.read_text(encoding="utf-8")), report.relative_to(ROOT)
+    return [source for name in found if (ROOT / (source := _leads_to(home.as_posix(), name))).is_file()]
 
 
 def _is_local(link: str) -> bool:

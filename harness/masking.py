@@ -28,7 +28,7 @@ _WORDS = frozenset(("true", "false", "none", "null"))
 _SECRET = r"(?:pass(?:word|wd|phrase)?|pwd|secret|token|api_?key|access_?key|account_?key|credentials?|signature|sig)"
 _SECRET_NAME = re.compile(rf"(?:.*_)?{_SECRET}(?:_id)?", re.IGNORECASE)
 _NOT_SECRET = re.compile(r"pwd|.*(?:access_key_id|_file|_path|_dir|_url|_uri)", re.IGNORECASE)
-# Each pattern is tried at every letter of a text, which may be an image of a megabyte in one word: none reads far on.
+# A word may be an image of a megabyte, and a pattern is tried at each of its letters: from none may it read to the end.
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]{0,40}+)(?P<slashes>://?)(?P<rest>[^\s'\"<>`]+)")
 _WHOLE = re.compile(r"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*)://?)?/*(?P<rest>.*)", re.DOTALL)
 """What is known to be one address, with signs too at which one in the middle of a text ends; it may lack a scheme."""

@@ -289,7 +289,7 @@ class Analysis:
 
     @property
     def no_seed_decides(self) -> tuple[tuple[str, str], ...]:
-        """Those of `undecided` to which further seeds add nothing, as training on one side makes no use of them."""
+        """Those of `undecided` to which further seeds add nothing, as all cells on one side make no use of the seed."""
         return tuple((result.metric.name, name) for result in self.headlines for name in result.no_seed_decides)
 
     @property

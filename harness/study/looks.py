@@ -62,7 +62,7 @@ class Look:
     """Stands for the ids of all runs of the first seed, and so for what the cells are; empty where that is not known:
     of an earlier version, or of some cells alone."""
     no_seed_decides: tuple[tuple[str, str], ...] = ()
-    """Those of `undecided` to which further seeds add nothing, as training on one side makes no use of them."""
+    """Those of `undecided` to which further seeds add nothing, as all cells on one side make no use of the seed."""
 
     @property
     def wants_more(self) -> bool:
